@@ -1,0 +1,187 @@
+"""The names of the format: algorithms, digests, object names, repositories, and stored bytes.
+
+An object's name is the hash of its bytes *as stored*, after compression, so the same content may have several
+names (format section 1). A ``Digest`` can only be had from bytes or from text in the one spelling that the
+format knows; an ``ObjectName`` adds the suffix letter that says what kind of object it is.
+"""
+
+import enum
+import hashlib
+import re
+import zlib
+from dataclasses import dataclass
+from typing import Final, NewType, Self
+
+from headstart.errors import ConfigurationError, CorruptError
+
+Revision = NewType("Revision", int)
+"""Number of a published state of a repository; grows by one with each."""
+
+DIGEST_SIZE: Final = 20
+"""Bytes in every content digest of the format."""
+
+
+class Algorithm(enum.Enum):
+    """A content hash of the format; the value is its id in catalog flags (format section 3)."""
+
+    SHA1 = 1
+    RIPEMD160 = 2
+    SHAKE128 = 3
+
+    @property
+    def tag(self) -> str:
+        """What follows the hexadecimal digits in text; nothing for SHA-1."""
+        match self:
+            case Algorithm.SHA1:
+                return ""
+            case Algorithm.RIPEMD160:
+                return "-rmd160"
+            case Algorithm.SHAKE128:
+                return "-shake128"
+
+    def digest(self, data: bytes | bytearray | memoryview) -> "Digest":
+        """Hash ``data``.
+
+        Raises:
+            CorruptError: this Python's OpenSSL offers no RIPEMD-160.
+        """
+        match self:
+            case Algorithm.SHA1:
+                raw = hashlib.sha1(data).digest()
+            case Algorithm.RIPEMD160:
+                try:
+                    raw = hashlib.new("ripemd160", data).digest()
+                except ValueError as error:
+                    raise CorruptError(
+                        "the repository uses RIPEMD-160, which this machine's OpenSSL does not offer",
+                        hint="enable OpenSSL's legacy provider",
+                    ) from error
+            case Algorithm.SHAKE128:
+                raw = hashlib.shake_128(data).digest(DIGEST_SIZE)
+        return Digest(algorithm=self, raw=raw)
+
+
+_DIGEST_TEXT: Final = re.compile(r"([0-9a-f]{40})(-rmd160|-shake128)?")
+_ALGORITHM_OF_TAG: Final = {algorithm.tag: algorithm for algorithm in Algorithm}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Digest:
+    """A content digest: 20 bytes and the algorithm that made them."""
+
+    algorithm: Algorithm
+    raw: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.raw) != DIGEST_SIZE or not any(self.raw):
+            raise CorruptError(f"a digest of {len(self.raw)} bytes or of zeros is none: {self.raw.hex()!r}")
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read the format's text: 40 lower-case hexadecimal digits and the algorithm's tag.
+
+        Raises:
+            CorruptError: any other text, upper case included (the real tools compute garbage from it).
+        """
+        found = _DIGEST_TEXT.fullmatch(text)
+        if found is None:
+            raise CorruptError(f"{text[:60]!r} is no content digest")
+        return cls(algorithm=_ALGORITHM_OF_TAG[found[2] or ""], raw=bytes.fromhex(found[1]))
+
+    def __str__(self) -> str:
+        return self.raw.hex() + self.algorithm.tag
+
+
+class Kind(enum.StrEnum):
+    """What an object is; the value is its suffix letter."""
+
+    FILE = ""
+    CHUNK = "P"
+    CATALOG = "C"
+    HISTORY = "H"
+    CERTIFICATE = "X"
+    METAINFO = "M"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObjectName:
+    """An object in a repository's ``data`` directory."""
+
+    digest: Digest
+    kind: Kind
+
+    @property
+    def path(self) -> str:
+        """Place relative to the repository's root: ``data/ab/cdef...C`` (format section 1)."""
+        text = str(self.digest)
+        return f"data/{text[:2]}/{text[2:]}{self.kind}"
+
+    def check(self, stored: bytes | bytearray | memoryview) -> None:
+        """Compare stored bytes with the name.
+
+        Raises:
+            CorruptError: they are other bytes.
+        """
+        if self.digest.algorithm.digest(stored) != self.digest:
+            raise CorruptError(
+                f"object {self.path} does not have the bytes of its name ({len(stored)} bytes read)",
+                hint="the copy is damaged or forged: repair or replace this source",
+            )
+
+    def __str__(self) -> str:
+        return self.path
+
+
+_FQRN: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fqrn:
+    """Fully qualified repository name, such as ``julia.example.org``."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if len(self.text) > 60 or _FQRN.fullmatch(self.text) is None:
+            raise ConfigurationError(
+                f"{self.text[:80]!r} is no repository name",
+                hint="use letters, digits and hyphens in at least two parts, such as julia.example.org",
+            )
+
+    @property
+    def mountpoint(self) -> str:
+        """Where clients see the repository: ``/cvmfs/<name>``."""
+        return f"/cvmfs/{self.text}"
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def deflate(content: bytes | bytearray | memoryview) -> bytes:
+    """Compress as the real tools do: zlib stream at the default level (format section 2)."""
+    return zlib.compress(content)
+
+
+def inflate(stored: bytes, *, limit: int, what: str) -> bytes:
+    """Undo ``deflate`` strictly: whole stream, nothing behind it, at most ``limit`` bytes of content.
+
+    Args:
+        stored: a zlib stream (RFC 1950).
+        limit: bytes of content allowed; one more is an error, found without inflating the rest.
+        what: how to name the object in an error.
+
+    Raises:
+        CorruptError: not a zlib stream, cut short, with bytes behind it, or larger than ``limit``.
+    """
+    stream = zlib.decompressobj()
+    try:
+        content = stream.decompress(stored, limit + 1)
+    except zlib.error as error:
+        raise CorruptError(f"{what} is not a zlib stream ({error})") from error
+    if len(content) > limit:
+        raise CorruptError(f"{what} inflates to more than the {limit} bytes it should")
+    if not stream.eof:
+        raise CorruptError(f"{what} is cut short: its zlib stream does not end")
+    if stream.unused_data:
+        raise CorruptError(f"{what} has {len(stream.unused_data)} bytes behind the end of its zlib stream")
+    return content
