@@ -4,8 +4,8 @@ Each family is a kind of situation that a script may want to tell apart. The mes
 sentences for a person: what is wrong, where, and (the ``hint``) what to do about it. Only ``headstart.cli``
 turns an error into an exit code.
 
-Exit codes 0, 1 and 2 keep their usual meaning (done, a fault of Headstart's own, wrong usage); codes of 126 and
-above belong to shells and signals. A started Julia's own exit code passes through untouched.
+Exit codes 0, 1 and 2 keep their usual meaning (done, a fault of Headstart's own, wrong usage); codes of 126
+and above belong to shells and signals. A started Julia's own exit code passes through untouched.
 """
 
 from typing import ClassVar

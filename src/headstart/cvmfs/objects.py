@@ -1,4 +1,4 @@
-"""The names of the format: algorithms, digests, object names, repositories, and stored bytes.
+"""The objects of the format: algorithms, digests, object names, and stored bytes.
 
 An object's name is the hash of its bytes *as stored*, after compression, so the same content may have several
 names (format section 1). A ``Digest`` can only be had from bytes or from text in the one spelling that the
@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final, NewType, Self
 
-from headstart.errors import ConfigurationError, CorruptError
+from headstart.errors import CorruptError
 
 Revision = NewType("Revision", int)
 """Number of a published state of a repository; grows by one with each."""
@@ -47,25 +47,28 @@ class Algorithm(enum.Enum):
         """
         match self:
             case Algorithm.SHA1:
-                raw = hashlib.sha1(data).digest()
-            case Algorithm.RIPEMD160:
-                try:
-                    raw = hashlib.new("ripemd160", data).digest()
-                except ValueError as error:
-                    raise CorruptError(
-                        "the repository uses RIPEMD-160, which this machine's OpenSSL does not offer",
-                        hint="enable OpenSSL's legacy provider",
-                    ) from error
+                return Digest(algorithm=self, raw=hashlib.sha1(data).digest())
             case Algorithm.SHAKE128:
-                raw = hashlib.shake_128(data).digest(DIGEST_SIZE)
-        return Digest(algorithm=self, raw=raw)
+                return Digest(algorithm=self, raw=hashlib.shake_128(data).digest(DIGEST_SIZE))
+            case Algorithm.RIPEMD160:
+                return Digest(algorithm=self, raw=_ripemd160(data))
+
+
+def _ripemd160(data: bytes | bytearray | memoryview) -> bytes:
+    try:
+        return hashlib.new("ripemd160", data).digest()
+    except ValueError as error:
+        raise CorruptError(
+            "the repository uses RIPEMD-160, which this machine's OpenSSL does not offer",
+            hint="enable OpenSSL's legacy provider",
+        ) from error
 
 
 _DIGEST_TEXT: Final = re.compile(r"([0-9a-f]{40})(-rmd160|-shake128)?")
 _ALGORITHM_OF_TAG: Final = {algorithm.tag: algorithm for algorithm in Algorithm}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Digest:
     """A content digest: 20 bytes and the algorithm that made them."""
 
@@ -130,31 +133,6 @@ class ObjectName:
 
     def __str__(self) -> str:
         return self.path
-
-
-_FQRN: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)+", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Fqrn:
-    """Fully qualified repository name, such as ``julia.example.org``."""
-
-    text: str
-
-    def __post_init__(self) -> None:
-        if len(self.text) > 60 or _FQRN.fullmatch(self.text) is None:
-            raise ConfigurationError(
-                f"{self.text[:80]!r} is no repository name",
-                hint="use letters, digits and hyphens in at least two parts, such as julia.example.org",
-            )
-
-    @property
-    def mountpoint(self) -> str:
-        """Where clients see the repository: ``/cvmfs/<name>``."""
-        return f"/cvmfs/{self.text}"
-
-    def __str__(self) -> str:
-        return self.text
 
 
 def deflate(content: bytes | bytearray | memoryview) -> bytes:

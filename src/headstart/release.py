@@ -1,0 +1,342 @@
+"""A release: one immutable build of a stack, as its ``release.json`` records it.
+
+The *id* names the inputs and is known before the build, because Julia bakes absolute paths into what it builds
+and the id is part of the path. The *digest* names the result: SHA-256 of ``release.json``, which in turn holds
+the SHA-256 of every file of the release and of the Julia it runs on.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self, TypeVar
+
+from headstart.errors import ConfigurationError, CorruptError
+from headstart.names import Fqrn, JuliaName, ReleaseId, Sha256, StackName
+
+SCHEMA: Final = 1
+RELEASE_FILE: Final = "release.json"
+JULIA_FILE: Final = "julia.json"
+_T = TypeVar("_T")
+
+
+def relative_path(text: str) -> str:
+    """Check a path inside a release: relative, normal, no ``..``, no NUL.
+
+    Raises:
+        CorruptError: a path that could lead elsewhere.
+    """
+    parts = text.split("/")
+    if not text or "\0" in text or any(part in ("", ".", "..") for part in parts):
+        raise CorruptError(f"{text[:200]!r} is not a path inside a release")
+    return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRecord:
+    """A regular file of a release."""
+
+    sha256: Sha256
+    size: int
+    mode: int
+    """0o444, or 0o555 for a program."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkRecord:
+    """A symbolic link of a release; its target, resolved, stays inside the tree it is in."""
+
+    target: str
+
+
+Record = FileRecord | LinkRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JuliaTree:
+    """``julia.json``: the Julia that a release runs on, in a directory of its own in the repository."""
+
+    version: str
+    executable: str
+    """Path of the program inside the tree, such as ``bin/julia``."""
+    share: str
+    """Path of its ``share/julia`` inside the tree: the bundled depot."""
+    system_image: str
+    """Path of the stock system image inside the tree; a release with its own does not need it."""
+    library_path: tuple[str, ...]
+    """Directories inside the tree that ``LD_LIBRARY_PATH`` must name; none for official builds."""
+    files: Mapping[str, Record]
+
+    def to_bytes(self) -> bytes:
+        """The stored form; its digest names the tree."""
+        return canonical(
+            {
+                "schema": SCHEMA,
+                "version": self.version,
+                "executable": self.executable,
+                "share": self.share,
+                "system_image": self.system_image,
+                "library_path": list(self.library_path),
+                "files": _records_to_json(self.files),
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read the stored form.
+
+        Raises:
+            CorruptError: not such a record, naming the key.
+        """
+        record = _Reader.of(data, JULIA_FILE)
+        return cls(
+            version=record.text("version"),
+            executable=relative_path(record.text("executable")),
+            share=relative_path(record.text("share")),
+            system_image=relative_path(record.text("system_image")),
+            library_path=tuple(relative_path(path) for path in record.texts("library_path")),
+            files=_records_from_json(record.mapping("files"), JULIA_FILE),
+        )
+
+    @property
+    def name(self) -> JuliaName:
+        """The directory's name: the version and the digest's first 12 digits."""
+        return JuliaName(f"{self.version}-{Sha256.of(self.to_bytes()).hex[:12]}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """What was built for one target."""
+
+    target: str
+    """The level, such as ``x86-64-v3``."""
+    cpu_target: str
+    """What Julia was told (``-C``)."""
+    recorded: str
+    """The target name that the image itself records."""
+    features: tuple[str, ...]
+    """What a CPU must offer to run it, in ``/proc/cpuinfo``'s words, sorted."""
+    path: str
+    """The system image inside the release."""
+    size: int
+    build_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """``release.json``."""
+
+    fqrn: Fqrn
+    stack: StackName
+    id: ReleaseId
+    julia: JuliaName
+    julia_digest: Sha256
+    """SHA-256 of the ``julia.json`` of that tree."""
+    julia_version: str
+    julia_executable: str
+    julia_share: str
+    julia_library_path: tuple[str, ...]
+    relocatable: bool
+    """Whether it may run from another path than it was built at."""
+    julia_options: tuple[str, ...]
+    """Options that a sealed start of this Julia takes, before the user's."""
+    inputs: Mapping[str, str]
+    """What the id was made of: a name and a SHA-256 or a spelling each."""
+    images: tuple[ImageRecord, ...]
+    """From the least to the most demanding."""
+    files: Mapping[str, Record]
+    """Every file of the release but ``release.json`` itself."""
+    built: str
+    """When, UTC, ISO 8601."""
+
+    @property
+    def path(self) -> str:
+        """Where the release was built and is to be run: an absolute path."""
+        return f"{self.fqrn.mountpoint}/stacks/{self.stack}/{self.id}"
+
+    @property
+    def julia_path(self) -> str:
+        """Where its Julia is to be: an absolute path."""
+        return f"{self.fqrn.mountpoint}/julia/{self.julia}"
+
+    def to_bytes(self) -> bytes:
+        """The stored form; its SHA-256 is the release's digest."""
+        return canonical(
+            {
+                "schema": SCHEMA,
+                "fqrn": str(self.fqrn),
+                "stack": str(self.stack),
+                "release": str(self.id),
+                "path": self.path,
+                "julia": {
+                    "name": str(self.julia),
+                    "digest": self.julia_digest.hex,
+                    "version": self.julia_version,
+                    "executable": self.julia_executable,
+                    "share": self.julia_share,
+                    "library_path": list(self.julia_library_path),
+                    "options": list(self.julia_options),
+                },
+                "relocatable": self.relocatable,
+                "inputs": dict(self.inputs),
+                "images": [
+                    {
+                        "target": image.target,
+                        "cpu_target": image.cpu_target,
+                        "recorded": image.recorded,
+                        "features": list(image.features),
+                        "path": image.path,
+                        "size": image.size,
+                        "build_seconds": image.build_seconds,
+                    }
+                    for image in self.images
+                ],
+                "files": _records_to_json(self.files),
+                "built": self.built,
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read the stored form.
+
+        Raises:
+            CorruptError: not such a record, naming the key.
+        """
+        record = _Reader.of(data, RELEASE_FILE)
+        julia = record.child("julia")
+        return cls(
+            fqrn=record.named("fqrn", Fqrn),
+            stack=record.named("stack", StackName),
+            id=record.named("release", ReleaseId),
+            julia=julia.named("name", JuliaName),
+            julia_digest=julia.named("digest", Sha256),
+            julia_version=julia.text("version"),
+            julia_executable=relative_path(julia.text("executable")),
+            julia_share=relative_path(julia.text("share")),
+            julia_library_path=tuple(relative_path(path) for path in julia.texts("library_path")),
+            julia_options=julia.texts("options"),
+            relocatable=record.truth("relocatable"),
+            inputs={key: str(value) for key, value in record.mapping("inputs").items()},
+            images=tuple(_image_from_json(child) for child in record.children("images")),
+            files=_records_from_json(record.mapping("files"), RELEASE_FILE),
+            built=record.text("built"),
+        )
+
+
+def canonical(value: object) -> bytes:
+    """JSON with sorted keys, no spaces, UTF-8 and a newline at the end: one spelling per value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def _image_from_json(record: "_Reader") -> ImageRecord:
+    return ImageRecord(
+        target=record.text("target"),
+        cpu_target=record.text("cpu_target"),
+        recorded=record.text("recorded"),
+        features=tuple(sorted(record.texts("features"))),
+        path=relative_path(record.text("path")),
+        size=record.number("size"),
+        build_seconds=record.seconds("build_seconds"),
+    )
+
+
+def _records_to_json(files: Mapping[str, Record]) -> dict[str, Any]:
+    return {
+        path: {"symlink": entry.target}
+        if isinstance(entry, LinkRecord)
+        else {"sha256": entry.sha256.hex, "size": entry.size, "mode": f"{entry.mode:04o}"}
+        for path, entry in files.items()
+    }
+
+
+def _records_from_json(files: Mapping[str, Any], where: str) -> dict[str, Record]:
+    entries: dict[str, Record] = {}
+    for path in files:
+        record = _Reader(files, where, "files").child(path)
+        relative_path(path)
+        if "symlink" in record.value:
+            entries[path] = LinkRecord(target=record.text("symlink"))
+            continue
+        mode = record.text("mode")
+        if mode not in ("0444", "0555"):
+            raise CorruptError(f"{where}: files.{path}.mode is {mode!r}, not 0444 or 0555")
+        entries[path] = FileRecord(
+            sha256=record.named("sha256", Sha256), size=record.number("size"), mode=int(mode, 8)
+        )
+    return entries
+
+
+class _Reader:
+    """Typed access to parsed JSON; every complaint names the file and the key."""
+
+    def __init__(self, value: Mapping[str, Any], where: str, path: str = "") -> None:
+        self.value = value
+        self.where = where
+        self.path = path
+
+    @classmethod
+    def of(cls, data: bytes, where: str) -> Self:
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise CorruptError(f"{where} is not JSON ({error})") from error
+        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+            schema = value.get("schema") if isinstance(value, dict) else None
+            raise CorruptError(
+                f"{where} has schema {schema!r}, this Headstart knows {SCHEMA}", hint="use a newer Headstart"
+            )
+        return cls(value, where)
+
+    def _wrong(self, key: str, wanted: str) -> CorruptError:
+        return CorruptError(f"{self.where}: {self.path + '.' if self.path else ''}{key} is not {wanted}")
+
+    def text(self, key: str) -> str:
+        value = self.value.get(key)
+        if not isinstance(value, str):
+            raise self._wrong(key, "a text")
+        return value
+
+    def named(self, key: str, make: Callable[[str], _T]) -> _T:
+        try:
+            return make(self.text(key))
+        except ConfigurationError as error:
+            raise self._wrong(key, f"well formed ({error.message})") from error
+
+    def number(self, key: str) -> int:
+        value = self.value.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise self._wrong(key, "a whole number of at least 0")
+        return value
+
+    def seconds(self, key: str) -> float:
+        value = self.value.get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise self._wrong(key, "a number")
+        return float(value)
+
+    def truth(self, key: str) -> bool:
+        value = self.value.get(key)
+        if not isinstance(value, bool):
+            raise self._wrong(key, "true or false")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        value = self.value.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._wrong(key, "a list of texts")
+        return tuple(value)
+
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        value = self.value.get(key)
+        if not isinstance(value, dict):
+            raise self._wrong(key, "an object")
+        return value
+
+    def child(self, key: str) -> "_Reader":
+        return _Reader(self.mapping(key), self.where, f"{self.path}.{key}" if self.path else key)
+
+    def children(self, key: str) -> tuple["_Reader", ...]:
+        value = self.value.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self._wrong(key, "a list of objects")
+        return tuple(_Reader(item, self.where, f"{key}[{index}]") for index, item in enumerate(value))
