@@ -1,0 +1,84 @@
+"""The command line: one module per command, imported only when it is the one asked for.
+
+This is the only place that turns an error into an exit code. Standard output is data, standard error is talk.
+"""
+
+import os
+import sys
+from importlib import import_module
+from types import ModuleType
+
+from headstart.errors import Error
+
+COMMANDS = {
+    "demo": "everything below, end to end, on an example stack",
+    "build": "build a release of a Julia project into a staging directory",
+    "repo": "create a repository",
+    "publish": "publish a staged release, and point a channel at it",
+    "run": "choose the image for this CPU, fetch it, start Julia with it",
+    "list": "list stacks, channels and releases of a repository",
+    "show": "describe one release",
+    "verify": "verify a repository's chain of signatures, catalogs and objects",
+}
+"""Name and one line of every command, in the order of ``--help``."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    try:
+        return _dispatch(words)
+    except Error as error:
+        _say(f"headstart: {error}")
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("headstart: interrupted; what was complete is kept, run it again to go on")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone: nothing is wrong, and the interpreter must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(" ".join(text.split("\n")) + "\n")
+
+
+def _dispatch(words: list[str]) -> int:
+    name = words[0] if words else "--help"
+    if name in ("-h", "--help", "help"):
+        sys.stdout.write(_help())
+        return 0
+    if name in ("-V", "--version"):
+        sys.stdout.write(f"headstart {import_module('headstart').__version__}\n")
+        return 0
+    if name not in COMMANDS:
+        _say(f"headstart: there is no command {name!r}; the commands are {', '.join(COMMANDS)}")
+        return 2
+    return _run(import_module(f"headstart.cli.{name}"), name, words[1:])
+
+
+def _run(command: ModuleType, name: str, words: list[str]) -> int:
+    argparse = import_module("argparse")
+    parser = argparse.ArgumentParser(
+        prog=f"headstart {name}",
+        description=command.HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_arguments(parser)
+    return int(command.run(parser.parse_args(words)))
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [
+        "usage: headstart COMMAND [ARGUMENTS]",
+        "",
+        "Julia jobs that start already compiled: build once, sign, publish to CernVM-FS, start anywhere.",
+        "",
+        *(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items()),
+        "",
+        "'headstart COMMAND --help' explains a command. Exit codes: docs/exit-codes.md.",
+    ]
+    return "\n".join(lines) + "\n"
