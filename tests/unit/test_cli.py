@@ -1,0 +1,73 @@
+"""The command line's own manners: help, unknown commands, errors as one sentence and an exit code."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from headstart import cli, errors
+
+
+def headstart(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        (sys.executable, "-m", "headstart", *words), check=False, capture_output=True, text=True
+    )
+
+
+def test_help_names_every_command_and_every_command_has_help() -> None:
+    done = headstart("--help")
+    assert done.returncode == 0
+    for name in cli.COMMANDS:
+        assert f"\n  {name}" in done.stdout
+        inner = headstart(name, "--help")
+        assert inner.returncode == 0, inner.stderr
+        assert inner.stdout.startswith(f"usage: headstart {name}")
+
+
+def test_no_arguments_show_the_help() -> None:
+    assert headstart().stdout == headstart("--help").stdout
+
+
+def test_version() -> None:
+    assert headstart("--version").stdout.startswith("headstart 0.")
+
+
+def test_unknown_command_is_one_sentence_that_lists_the_known_ones() -> None:
+    done = headstart("frobnicate")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "'frobnicate'" in done.stderr
+    assert "verify" in done.stderr
+
+
+def test_errors_become_one_sentence_and_their_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(words: list[str]) -> int:
+        raise errors.TrustError("the whitelist\nhas expired", hint="sign it again")
+
+    monkeypatch.setattr(cli, "_dispatch", fail)
+    assert cli.main(["verify"]) == errors.TrustError.exit_code
+    assert capsys.readouterr().err == "headstart: the whitelist has expired; sign it again\n"
+
+
+def test_interruption_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(words: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_dispatch", interrupt)
+    assert cli.main(["build"]) == 130
+    assert capsys.readouterr().err.startswith("headstart: interrupted")
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        (sys.executable, "-m", "headstart", "--help"), check=False, stdout=write, stderr=subprocess.PIPE
+    )
+    os.close(write)
+    assert done.stderr == b""
