@@ -1,0 +1,135 @@
+"""SQLite databases as bytes: catalogs, histories and reflogs are such files.
+
+Everything happens in memory. Reading is defensive: a signed repository may still be hostile, so the header is
+looked at before SQLite sees the file, and only plain tables and indexes are let through. Writing gives the same
+bytes for the same rows (on the same SQLite): rows are inserted in the caller's order and ``VACUUM`` lays the
+pages out anew.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from threading import Lock
+from typing import Any, Final
+
+from headstart.errors import CorruptError
+
+_MAGIC: Final = b"SQLite format 3\0"
+_HEADER_SIZE: Final = 100
+_UTF8: Final = 1
+
+
+class Database:
+    """A verified file, open for reading; usable from several threads."""
+
+    def __init__(self, data: bytes, *, where: str, tables: frozenset[str]) -> None:
+        """Open a database.
+
+        Args:
+            data: the file.
+            where: how to name it in errors.
+            tables: the tables it may have.
+
+        Raises:
+            CorruptError: not a SQLite file in rollback-journal mode with only such tables.
+        """
+        self.where: Final = where
+        _check_header(data, where)
+        self._lock = Lock()
+        self._connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        self._connection.text_factory = bytes
+        try:
+            self._connection.deserialize(data)
+        except sqlite3.Error as error:
+            raise CorruptError(f"{where} is not a usable SQLite database ({error})") from error
+        for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "query_only=ON"):
+            self.query(f"PRAGMA {pragma}")
+        self._check_schema(tables)
+
+    def _check_schema(self, tables: frozenset[str]) -> None:
+        for kind, name in self.query("SELECT type, name FROM sqlite_master"):
+            if kind == b"index":
+                continue
+            if kind != b"table" or not isinstance(name, bytes) or name.decode(errors="replace") not in tables:
+                raise CorruptError(
+                    f"{self.where} has {kind!r} {name!r} in its schema, which the format does not know"
+                )
+        for table in tables:
+            if any(column[6] for column in self.query(f"PRAGMA table_xinfo({table})")):
+                raise CorruptError(f"{self.where}: table {table} has computed columns or is virtual")
+
+    def columns(self, table: str) -> frozenset[str]:
+        """Names of a table's columns; none when there is no such table."""
+        return frozenset(row[1].decode(errors="replace") for row in self.query(f"PRAGMA table_info({table})"))
+
+    def query(self, sql: str, values: Sequence[int | bytes | str] = ()) -> list[tuple[Any, ...]]:
+        """All rows of an answer; text comes as bytes.
+
+        Raises:
+            CorruptError: SQLite finds the file damaged, or a table or column is missing.
+        """
+        try:
+            with self._lock:
+                return self._connection.execute(sql, values).fetchall()
+        except (sqlite3.Error, OverflowError, MemoryError) as error:
+            raise CorruptError(f"{self.where} is damaged ({error})") from error
+
+    def properties(self) -> dict[str, str]:
+        """The table ``properties``, which all three kinds have.
+
+        Raises:
+            CorruptError: a key or a value is not text.
+        """
+        found: dict[str, str] = {}
+        for key, value in self.query("SELECT key, value FROM properties"):
+            try:
+                found[_text(key)] = _text(value)
+            except (UnicodeDecodeError, TypeError) as error:
+                raise CorruptError(f"{self.where}: property {key!r} is not text") from error
+        return found
+
+
+def _text(value: object) -> str:
+    # The real tools bind numbers as text, but SQLite's column affinity is a wish, not a promise.
+    if isinstance(value, int):
+        return str(value)
+    if not isinstance(value, bytes):
+        raise TypeError
+    return value.decode()
+
+
+def _check_header(data: bytes, where: str) -> None:
+    if len(data) < _HEADER_SIZE or data[:16] != _MAGIC:
+        raise CorruptError(f"{where} is not a SQLite database ({len(data)} bytes)")
+    if data[18] != 1 or data[19] != 1:
+        # The real client aborts on a write-ahead log, so nobody may have published one.
+        raise CorruptError(f"{where} is in SQLite's WAL mode, which the format forbids")
+    page = int.from_bytes(data[16:18], "big")
+    page = 65536 if page == 1 else page
+    pages = int.from_bytes(data[28:32], "big")
+    if page < 512 or page & (page - 1) or len(data) % page or (pages and pages * page != len(data)):
+        raise CorruptError(f"{where} has {len(data)} bytes, which is not its {pages} pages of {page}")
+    if int.from_bytes(data[56:60], "big") not in (0, _UTF8):
+        raise CorruptError(f"{where} is not in UTF-8")
+
+
+def write_database(schema: str, rows: Iterable[tuple[str, Iterator[Sequence[Any]]]]) -> bytes:
+    """Make a database.
+
+    Args:
+        schema: the statements that create its tables.
+        rows: statement with placeholders and its values, in the order to insert.
+
+    Returns:
+        The file: UTF-8, rollback-journal mode, pages of 4096 bytes, without gaps.
+    """
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        connection.execute("PRAGMA page_size=4096")
+        connection.executescript(f"BEGIN; {schema}")
+        for statement, values in rows:
+            connection.executemany(statement, values)
+        connection.execute("COMMIT")
+        connection.execute("VACUUM")
+        return connection.serialize()
+    finally:
+        connection.close()
