@@ -16,7 +16,7 @@ LAYERS = (
     {"cvmfs"},
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
-     "console", "inflating"},
+     "console", "inflating", "loopback"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo"},
     # 5 command line
