@@ -5,18 +5,30 @@ and the id is part of the path. The *digest* names the result: SHA-256 of ``rele
 the SHA-256 of every file of the release and of the Julia it runs on.
 """
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
-from headstart.errors import ConfigurationError, CorruptError
+from headstart.errors import CorruptError
 from headstart.names import Fqrn, JuliaName, ReleaseId, Sha256, StackName
+from headstart.record import Table, canonical
+
+__all__ = [
+    "JULIA_FILE",
+    "RELEASE_FILE",
+    "FileRecord",
+    "ImageRecord",
+    "JuliaTree",
+    "LinkRecord",
+    "Record",
+    "Release",
+    "canonical",
+    "relative_path",
+]
 
 SCHEMA: Final = 1
 RELEASE_FILE: Final = "release.json"
 JULIA_FILE: Final = "julia.json"
-_T = TypeVar("_T")
 
 
 def relative_path(text: str) -> str:
@@ -87,7 +99,7 @@ class JuliaTree:
         Raises:
             CorruptError: not such a record, naming the key.
         """
-        record = _Reader.of(data, JULIA_FILE)
+        record = Table.of(data, JULIA_FILE, SCHEMA)
         return cls(
             version=record.text("version"),
             executable=relative_path(record.text("executable")),
@@ -202,7 +214,7 @@ class Release:
         Raises:
             CorruptError: not such a record, naming the key.
         """
-        record = _Reader.of(data, RELEASE_FILE)
+        record = Table.of(data, RELEASE_FILE, SCHEMA)
         julia = record.child("julia")
         return cls(
             fqrn=record.named("fqrn", Fqrn),
@@ -223,12 +235,7 @@ class Release:
         )
 
 
-def canonical(value: object) -> bytes:
-    """JSON with sorted keys, no spaces, UTF-8 and a newline at the end: one spelling per value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
-
-
-def _image_from_json(record: "_Reader") -> ImageRecord:
+def _image_from_json(record: Table) -> ImageRecord:
     return ImageRecord(
         target=record.text("target"),
         cpu_target=record.text("cpu_target"),
@@ -252,7 +259,7 @@ def _records_to_json(files: Mapping[str, Record]) -> dict[str, Any]:
 def _records_from_json(files: Mapping[str, Any], where: str) -> dict[str, Record]:
     entries: dict[str, Record] = {}
     for path in files:
-        record = _Reader(files, where, "files").child(path)
+        record = Table(files, where, "files").child(path)
         relative_path(path)
         if "symlink" in record.value:
             entries[path] = LinkRecord(target=record.text("symlink"))
@@ -264,79 +271,3 @@ def _records_from_json(files: Mapping[str, Any], where: str) -> dict[str, Record
             sha256=record.named("sha256", Sha256), size=record.number("size"), mode=int(mode, 8)
         )
     return entries
-
-
-class _Reader:
-    """Typed access to parsed JSON; every complaint names the file and the key."""
-
-    def __init__(self, value: Mapping[str, Any], where: str, path: str = "") -> None:
-        self.value = value
-        self.where = where
-        self.path = path
-
-    @classmethod
-    def of(cls, data: bytes, where: str) -> Self:
-        try:
-            value = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise CorruptError(f"{where} is not JSON ({error})") from error
-        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
-            schema = value.get("schema") if isinstance(value, dict) else None
-            raise CorruptError(
-                f"{where} has schema {schema!r}, this Headstart knows {SCHEMA}", hint="use a newer Headstart"
-            )
-        return cls(value, where)
-
-    def _wrong(self, key: str, wanted: str) -> CorruptError:
-        return CorruptError(f"{self.where}: {self.path + '.' if self.path else ''}{key} is not {wanted}")
-
-    def text(self, key: str) -> str:
-        value = self.value.get(key)
-        if not isinstance(value, str):
-            raise self._wrong(key, "a text")
-        return value
-
-    def named(self, key: str, make: Callable[[str], _T]) -> _T:
-        try:
-            return make(self.text(key))
-        except ConfigurationError as error:
-            raise self._wrong(key, f"well formed ({error.message})") from error
-
-    def number(self, key: str) -> int:
-        value = self.value.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self._wrong(key, "a whole number of at least 0")
-        return value
-
-    def seconds(self, key: str) -> float:
-        value = self.value.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self._wrong(key, "a number")
-        return float(value)
-
-    def truth(self, key: str) -> bool:
-        value = self.value.get(key)
-        if not isinstance(value, bool):
-            raise self._wrong(key, "true or false")
-        return value
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        value = self.value.get(key)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self._wrong(key, "a list of texts")
-        return tuple(value)
-
-    def mapping(self, key: str) -> Mapping[str, Any]:
-        value = self.value.get(key)
-        if not isinstance(value, dict):
-            raise self._wrong(key, "an object")
-        return value
-
-    def child(self, key: str) -> "_Reader":
-        return _Reader(self.mapping(key), self.where, f"{self.path}.{key}" if self.path else key)
-
-    def children(self, key: str) -> tuple["_Reader", ...]:
-        value = self.value.get(key)
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise self._wrong(key, "a list of objects")
-        return tuple(_Reader(item, self.where, f"{key}[{index}]") for index, item in enumerate(value))

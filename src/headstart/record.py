@@ -1,0 +1,104 @@
+"""Stored records: JSON in one spelling, read with types and with complaints that name the file and the key."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Self, TypeVar
+
+from headstart.errors import ConfigurationError, CorruptError
+
+_T = TypeVar("_T")
+
+
+def canonical(value: object) -> bytes:
+    """JSON with sorted keys, no spaces, UTF-8 and a newline at the end: one spelling per value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+class Table:
+    """Typed access to parsed JSON; every complaint names the file and the key."""
+
+    def __init__(self, value: Mapping[str, Any], where: str, path: str = "") -> None:
+        self.value = value
+        self.where = where
+        self.path = path
+
+    @classmethod
+    def of(cls, data: bytes, where: str, schema: int) -> Self:
+        """Parse a stored record of the given schema number; ``where`` names it in complaints.
+
+        Raises:
+            CorruptError: not JSON, not an object, or of another schema.
+        """
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise CorruptError(f"{where} is not JSON ({error})") from error
+        if not isinstance(value, dict) or value.get("schema") != schema:
+            found = value.get("schema") if isinstance(value, dict) else None
+            raise CorruptError(
+                f"{where} has schema {found!r}, this Headstart knows {schema}", hint="use a newer Headstart"
+            )
+        return cls(value, where)
+
+    def _wrong(self, key: str, wanted: str) -> CorruptError:
+        return CorruptError(f"{self.where}: {self.path + '.' if self.path else ''}{key} is not {wanted}")
+
+    def text(self, key: str) -> str:
+        """A text."""
+        value = self.value.get(key)
+        if not isinstance(value, str):
+            raise self._wrong(key, "a text")
+        return value
+
+    def named(self, key: str, make: Callable[[str], _T]) -> _T:
+        """A text that ``make`` accepts."""
+        try:
+            return make(self.text(key))
+        except ConfigurationError as error:
+            raise self._wrong(key, f"well formed ({error.message})") from error
+
+    def number(self, key: str) -> int:
+        """A whole number of at least 0."""
+        value = self.value.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise self._wrong(key, "a whole number of at least 0")
+        return value
+
+    def seconds(self, key: str) -> float:
+        """A number."""
+        value = self.value.get(key)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise self._wrong(key, "a number")
+        return float(value)
+
+    def truth(self, key: str) -> bool:
+        """True or false."""
+        value = self.value.get(key)
+        if not isinstance(value, bool):
+            raise self._wrong(key, "true or false")
+        return value
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts."""
+        value = self.value.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._wrong(key, "a list of texts")
+        return tuple(value)
+
+    def mapping(self, key: str) -> Mapping[str, Any]:
+        """An object, as it is."""
+        value = self.value.get(key)
+        if not isinstance(value, dict):
+            raise self._wrong(key, "an object")
+        return value
+
+    def child(self, key: str) -> "Table":
+        """An object, as a table."""
+        return Table(self.mapping(key), self.where, f"{self.path}.{key}" if self.path else key)
+
+    def children(self, key: str) -> tuple["Table", ...]:
+        """A list of objects, as tables."""
+        value = self.value.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self._wrong(key, "a list of objects")
+        return tuple(Table(item, self.where, f"{key}[{index}]") for index, item in enumerate(value))
