@@ -1,0 +1,339 @@
+"""``bin/julia`` of a release: selection and start in POSIX sh, for nodes that have no Python.
+
+Theory of operation. The script runs under any POSIX shell (dash, bash, busybox) from any directory, through
+symbolic links and through ``PATH``. It starts no other program before Julia, nor forks: everything on the usual
+way is built into the shell, because a fork costs more than the whole decision. ``/proc/cpuinfo`` is read no
+further than the first processor's flags.
+
+A release knows the path it is meant for, so ``[ $0 -ef <that path> ]`` answers where the script stands without
+following any link. Only a relocatable release that was moved looks for itself (and may start ``readlink``).
+
+Variables are called ``hs_...`` so that none that the user exports is changed for Julia. What a job's
+environment says about Julia's own workings is dropped by name (``DROPPED``): a shell cannot go through its
+environment without forking, and the Python launcher takes the same list, so that both start the same Julia.
+
+Exit codes are those of ``headstart.errors``.
+"""
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from headstart.errors import (
+    ConfigurationError,
+    IncompatibleError,
+    MissingError,
+    NamespaceError,
+)
+from headstart.microarchitecture import FLAG_KEYS, LEVELS, best_known
+from headstart.release import Release
+
+LAUNCHER_PATH: Final = "bin/julia"
+"""Where the script is in a release."""
+
+DROPPED: Final = (
+    "JULIA_BINDIR",
+    "JULIA_CPU_TARGET",
+    "JULIA_FALLBACK_REPL",
+    "JULIA_IMAGE_THREADS",
+    "JULIA_IMAGE_TIMINGS",
+    "JULIA_LLVM_ARGS",
+    "JULIA_MAX_NUM_PRECOMPILE_FILES",
+    "JULIA_NUM_PRECOMPILE_TASKS",
+    "JULIA_OBJCACHE",
+    "JULIA_OBJCACHE_PATH",
+    "JULIA_PKG_DEVDIR",
+    "JULIA_PKG_OFFLINE",
+    "JULIA_PKG_PRECOMPILE_AUTO",
+    "JULIA_PKG_PRESERVE_TIERED_INSTALLED",
+    "JULIA_PKG_SERVER",
+    "JULIA_PKG_USE_CLI_GIT",
+    "JULIA_SYSIMAGE",
+    "JULIA_USE_FLISP_PARSER",
+    "JULIA_USE_NEW_PARSER",
+    "JULIA_VERBOSE_LINKING",
+)
+"""What a sealed start takes out of the environment: whatever decides which code is found, parsed or compiled.
+
+What only tunes a run stays (``JULIA_NUM_THREADS``, ``JULIA_DEBUG``, ``JULIA_EXCLUSIVE``, settings of packages).
+"""
+
+_VERSION: Final = re.compile(r"(\d+)\.(\d+)\.")
+
+
+def options(release: Release) -> tuple[str, ...]:
+    """What a sealed start says to Julia between the image and the user's arguments."""
+    return ("--startup-file=no", *release.julia_options)
+
+
+def needs_scratch(release: Release) -> bool:
+    """Whether the first depot is to be one that may be written.
+
+    Julia compiles into the first depot what it has no cache for. Before 1.11 the release's own read-only depot
+    stands there, which makes every miss an error (rules of Julia's caches, section 2.6); since 1.11
+    ``--compiled-modules=strict`` does that, and packages that want a scratch space can have one.
+    """
+    return "--compiled-modules=strict" in release.julia_options
+
+
+def settings(release: Release, root: str, julia: str, scratch: str = "") -> Mapping[str, str]:
+    """The environment of a sealed start, beyond what it drops.
+
+    Args:
+        release: what is started.
+        root: where its directory is to be seen.
+        julia: where its Julia is to be seen.
+        scratch: a depot of the user's own, or nothing.
+    """
+    depots = [f"{root}/depot", f"{julia}/{release.julia_share}"]
+    if scratch and ":" not in scratch and needs_scratch(release):
+        depots.insert(0, scratch)
+    variables = {
+        "JULIA_DEPOT_PATH": ":".join(depots),
+        "JULIA_LOAD_PATH": "@:@stdlib",
+        "JULIA_PROJECT": f"{root}/project",
+    }
+    if release.julia_library_path:
+        variables["LD_LIBRARY_PATH"] = ":".join(f"{julia}/{path}" for path in release.julia_library_path)
+    if _writes_objects(release):
+        variables["JULIA_OBJCACHE"] = "0"
+    return variables
+
+
+def dropped(release: Release) -> tuple[str, ...]:
+    """Names that a sealed start takes out of the environment."""
+    kept = settings(release, "", "")
+    return tuple(name for name in (*DROPPED, "LD_LIBRARY_PATH") if name not in kept)
+
+
+def _writes_objects(release: Release) -> bool:
+    """Julia 1.14 keeps compiled objects in the first depot (``src/objcache.cpp``), read-only or not."""
+    found = _VERSION.match(release.julia_version)
+    return found is not None and (int(found[1]), int(found[2])) >= (1, 14)
+
+
+def launcher(release: Release) -> str:
+    """The text of ``bin/julia``."""
+    parts = {
+        "ELSEWHERE": _ELSEWHERE if release.relocatable else _NOWHERE_ELSE,
+        "ASKED": _asked(release),
+        "CHOOSE": _choose(release),
+        "DEPOT": _SCRATCH if needs_scratch(release) else "hs_depot=",
+        "ENVIRONMENT": _environment(release),
+        "STACK": str(release.stack),
+        "RELEASE": str(release.id),
+        "ROOT": shlex.quote(release.path),
+        "MOUNTPOINT": release.fqrn.mountpoint,
+        "JULIA": shlex.quote(str(release.julia)),
+        "EXECUTABLE": shlex.quote(release.julia_executable),
+        "OPTIONS": " ".join(map(shlex.quote, options(release))),
+        "TARGETS": " ".join(image.target for image in release.images),
+        "FLAG_KEYS": " | ".join(FLAG_KEYS),
+        "CONFIGURATION": str(ConfigurationError.exit_code),
+        "INCOMPATIBLE": str(IncompatibleError.exit_code),
+        "NAMESPACE": str(NamespaceError.exit_code),
+        "MISSING": str(MissingError.exit_code),
+    }
+    text = _SCRIPT
+    for name, value in parts.items():
+        text = text.replace(f"%{name}%", value)
+    return text
+
+
+def _weigh(target: str, features: Iterable[str], path: str) -> tuple[str, str]:
+    return (
+        f"hs_need {' '.join(map(shlex.quote, sorted(features)))}",
+        f"hs_take {shlex.quote(target)} {shlex.quote(path)}",
+    )
+
+
+def _asked(release: Release) -> str:
+    """The arms of the ``case`` over ``HEADSTART_TARGET``."""
+    lines = []
+    for image in release.images:
+        need, take = _weigh(image.target, image.features, image.path)
+        lines += [f"{shlex.quote(image.target)})", f"    {need}", f"    {take}", "    ;;"]
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def _choose(release: Release) -> str:
+    """From the most demanding image down: take it, or note why not; then the levels beyond them all."""
+    lines = []
+    for image in reversed(release.images):
+        need, take = _weigh(image.target, image.features, image.path)
+        lines += ['if [ -z "$hs_image" ]; then', f"    {need}", f"    {take}", "fi"]
+    best = best_known([image.target for image in release.images])
+    beyond = tuple(LEVELS.items())[best + 1 :] if best >= 0 else ()
+    for level, flags in reversed(beyond):
+        lines += [
+            'if [ -z "$hs_beyond" ]; then',
+            f"    hs_need {' '.join(sorted(flags))}",
+            f'    [ -n "$hs_missing" ] || hs_beyond="; {level} not built"',
+            "fi",
+        ]
+    return "\n".join(f"    {line}" for line in lines)
+
+
+def _environment(release: Release) -> str:
+    """Assignments, with the two places left to the shell."""
+    lines = [f"unset {' '.join(dropped(release))}"]
+    for name, value in settings(release, "\0root", "\0julia").items():
+        quoted = re.sub(r'([$`"\\])', r"\\\1", value)
+        quoted = quoted.replace("\0root", "$hs_root").replace("\0julia", "$hs_julia")
+        depot = "$hs_depot" if name == "JULIA_DEPOT_PATH" else ""
+        lines.append(f'export {name}="{depot}{quoted}"')
+    return "\n".join(lines)
+
+
+_SCRATCH: Final = """\
+# The user's own depot comes first: packages may keep files there; nothing is ever compiled into it.
+hs_depot=
+if [ -n "${XDG_CACHE_HOME-}" ]; then
+    hs_depot=$XDG_CACHE_HOME/headstart/scratch/%RELEASE%
+elif [ -n "${HOME-}" ]; then
+    hs_depot=$HOME/.cache/headstart/scratch/%RELEASE%
+fi
+case $hs_depot in
+*:*) hs_depot='' ;;
+/*) hs_depot=$hs_depot: ;;
+*) hs_depot='' ;;
+esac"""
+
+_NOWHERE_ELSE: Final = """\
+    hs_what="%STACK% %RELEASE% can only run as $hs_root, and this is $0"
+    hs_fail %NAMESPACE% "$hs_what; mount the repository at %MOUNTPOINT%, or use 'headstart run'"\
+"""
+
+_ELSEWHERE: Final = r"""    hs_self=$0
+    case $hs_self in
+    */*) ;;
+    *)
+        # A shell that searched PATH by itself does not say what it found.
+        if [ ! -f "$hs_self" ]; then
+            IFS=:
+            for hs_place in ${PATH-}; do
+                if [ -f "${hs_place:-.}/$hs_self" ]; then
+                    hs_self=${hs_place:-.}/$hs_self
+                    break
+                fi
+            done
+            unset IFS
+        fi
+        ;;
+    esac
+    while [ -h "$hs_self" ]; do
+        hs_link=$(readlink "$hs_self") || hs_fail %NAMESPACE% "$hs_self cannot be followed"
+        case $hs_link in
+        /*) hs_self=$hs_link ;;
+        *) hs_self=${hs_self%"${hs_self##*/}"}$hs_link ;;
+        esac
+    done
+    # In a subshell, so that the job's working directory stays; the dot saves a newline at the end of a name.
+    case $hs_self in
+    /*) ;;
+    *) hs_self=./$hs_self ;;
+    esac
+    hs_root=$(CDPATH='' cd -P -- "${hs_self%/*}/.." && printf '%s.' "$PWD") ||
+        hs_fail %NAMESPACE% "the release that $0 belongs to cannot be found"
+    hs_root=${hs_root%.}
+    case $hs_root in
+    *:*) hs_fail %NAMESPACE% "$hs_root has a colon in its name, which a list of depots cannot hold" ;;
+    esac"""
+
+_SCRIPT: Final = r"""#!/bin/sh
+# Start Julia with stack %STACK%, release %RELEASE%, and the image that fits this CPU.
+# Made by Headstart. Needs a POSIX shell and /proc/cpuinfo, and starts no other program before Julia.
+#
+#   HEADSTART_TARGET=TARGET    use this image, if this CPU can run it
+#   HEADSTART_QUIET=1          do not say on standard error which image was chosen, and why
+#   HEADSTART_CPUINFO=FILE     read the CPU's features from this file
+
+set +aefu
+unset IFS
+
+hs_fail() {
+    printf 'headstart: %s\n' "$2" >&2
+    exit "$1"
+}
+
+# Set hs_missing to those of the arguments that this CPU does not offer.
+hs_need() {
+    hs_missing=
+    for hs_flag do
+        case $hs_flags in
+        *" $hs_flag "*) ;;
+        *) hs_missing="$hs_missing $hs_flag" ;;
+        esac
+    done
+}
+
+# Take the image of target $1 at $2 if nothing is missing for it, else note why not.
+hs_take() {
+    if [ -z "$hs_missing" ]; then
+        hs_target=$1 hs_image=$2
+    else
+        hs_least="$1 needs$hs_missing"
+        hs_why="; $hs_least$hs_why"
+    fi
+}
+
+# Where this release is.
+hs_root=%ROOT%
+# shellcheck disable=SC3013  # -ef is POSIX since 2024, and every sh has had it for long
+if [ "$0" != "$hs_root/bin/julia" ] && ! [ "$0" -ef "$hs_root/bin/julia" ]; then
+%ELSEWHERE%
+fi
+hs_julia=${hs_root%/*/*/*}/julia/%JULIA%
+hs_program=$hs_julia/%EXECUTABLE%
+
+# What this CPU offers: the flags of the first processor.
+hs_flags=
+hs_cpuinfo=${HEADSTART_CPUINFO:-/proc/cpuinfo}
+if [ -r "$hs_cpuinfo" ]; then
+    while read -r hs_key hs_rest || [ -n "$hs_key" ]; do
+        case $hs_key in
+        %FLAG_KEYS%)
+            hs_flags=" ${hs_rest#:} "
+            break
+            ;;
+        esac
+    done <"$hs_cpuinfo"
+fi
+
+# The image: the most demanding one that this CPU offers everything for.
+hs_image='' hs_target='' hs_least='' hs_why='' hs_beyond=''
+if [ -n "${HEADSTART_TARGET-}" ]; then
+    hs_what='this CPU cannot run the image that HEADSTART_TARGET asks for'
+    hs_beyond='; as HEADSTART_TARGET asks'
+    case $HEADSTART_TARGET in
+%ASKED%
+    *)
+        hs_what="HEADSTART_TARGET asks for '$HEADSTART_TARGET', and this release has no such image"
+        hs_fail %CONFIGURATION% "$hs_what; it has %TARGETS%"
+        ;;
+    esac
+else
+    hs_what='this CPU can run no image of this release'
+%CHOOSE%
+fi
+if [ -z "$hs_image" ]; then
+    case $hs_flags in
+    *[!\ ]*) hs_fail %INCOMPATIBLE% "$hs_what: $hs_least, which it does not offer" ;;
+    *) hs_fail %INCOMPATIBLE% "$hs_what: $hs_cpuinfo names no CPU features" ;;
+    esac
+fi
+if [ ! -r "$hs_root/$hs_image" ]; then
+    hs_fail %MISSING% "$hs_root/$hs_image is not there; mount the repository, or use 'headstart run'"
+fi
+if [ ! -x "$hs_program" ]; then
+    hs_fail %MISSING% "$hs_program is not there; mount the whole repository at %MOUNTPOINT%"
+fi
+if [ -z "${HEADSTART_QUIET-}" ]; then
+    printf 'headstart: %s\n' "%STACK% %RELEASE%: image $hs_target$hs_beyond$hs_why" >&2
+fi
+
+%DEPOT%
+%ENVIRONMENT%
+exec "$hs_program" -J "$hs_root/$hs_image" %OPTIONS% "$@"
+"""
