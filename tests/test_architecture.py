@@ -11,12 +11,12 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "headstart"
 LAYERS = (
     # 1 values
     {"errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "julia",
-     "project", "gittree", "image", "script"},
+     "project", "gittree", "image", "script", "record", "tomltable"},
     # 2 format
     {"cvmfs"},
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
-     "console", "inflating", "loopback"},
+     "console", "inflating", "loopback", "deflating", "ingest", "stage"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo"},
     # 5 command line
@@ -26,7 +26,8 @@ LAYERS = (
 NODE = {
     "errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "namespace",
     "stratum", "snapshot", "published", "cache", "inflating", "hydrate", "launch", "inspect", "process",
-    "cvmfs.objects", "cvmfs.catalog", "cvmfs.der", "cvmfs.signature", "cvmfs.manifest", "cvmfs.whitelist",
+    "record", "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check",
+    "cvmfs.objects", "cvmfs.catalog", "cvmfs.entry", "cvmfs.rows", "cvmfs.check", "cvmfs.database", "cvmfs.der", "cvmfs.signature", "cvmfs.manifest", "cvmfs.whitelist",
     "cvmfs.trust", "cvmfs.history", "cli", "cli.run", "cli.list", "cli.show", "cli.verify",
 }  # fmt: skip
 

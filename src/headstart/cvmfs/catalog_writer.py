@@ -1,0 +1,216 @@
+"""Writing a file catalog: entries in, a SQLite database out; the same entries give the same bytes.
+
+Schema, flags and counters are those of format section 9. What a person could get wrong is not asked for: path
+hashes, link counts, flags and counters all come from the entries.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from headstart.cvmfs.check import count_entry
+from headstart.cvmfs.database import write_database
+from headstart.cvmfs.entry import (
+    FLAG_CHUNKED,
+    FLAG_DIRECTORY,
+    FLAG_FILE,
+    FLAG_MOUNTPOINT,
+    FLAG_NESTED_ROOT,
+    FLAG_SPECIAL,
+    FLAG_SYMLINK,
+    ChunkedFile,
+    Directory,
+    Entry,
+    File,
+    Mountpoint,
+    Special,
+    Symlink,
+    content_flags,
+    entry_mode,
+    name_of,
+    pack_xattrs,
+    parent_of,
+    path_hash,
+)
+from headstart.cvmfs.objects import Digest, Revision
+from headstart.cvmfs.rows import COUNTER_NAMES, Counters, Nested, Statistics
+
+_SCHEMA: Final = """
+CREATE TABLE properties (key TEXT, value TEXT, CONSTRAINT pk_properties PRIMARY KEY (key));
+CREATE TABLE catalog (md5path_1 INTEGER, md5path_2 INTEGER, parent_1 INTEGER, parent_2 INTEGER,
+  hardlinks INTEGER, hash BLOB, size INTEGER, mode INTEGER, mtime INTEGER, mtimens INTEGER, flags INTEGER,
+  name TEXT, symlink TEXT, uid INTEGER, gid INTEGER, xattr BLOB, CONSTRAINT pk_catalog PRIMARY KEY (md5path_1, md5path_2));
+CREATE INDEX idx_catalog_parent ON catalog (parent_1, parent_2);
+CREATE TABLE chunks (md5path_1 INTEGER, md5path_2 INTEGER, offset INTEGER, size INTEGER, hash BLOB,
+  CONSTRAINT pk_chunks PRIMARY KEY (md5path_1, md5path_2, offset, size),
+  FOREIGN KEY (md5path_1, md5path_2) REFERENCES catalog(md5path_1, md5path_2));
+CREATE TABLE nested_catalogs (path TEXT, sha1 TEXT, size INTEGER,
+  CONSTRAINT pk_nested_catalogs PRIMARY KEY (path));
+CREATE TABLE bind_mountpoints (path TEXT, sha1 TEXT, size INTEGER,
+  CONSTRAINT pk_bind_mountpoints PRIMARY KEY (path));
+CREATE TABLE statistics (counter TEXT, value INTEGER, CONSTRAINT pk_statistics PRIMARY KEY (counter));
+"""
+_INSERT_PROPERTY: Final = "INSERT INTO properties VALUES (?, ?)"
+# Names need not be UTF-8, but must be TEXT: the real tools ask SQLite for text.
+_INSERT_ENTRY: Final = (
+    "INSERT INTO catalog VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?)"
+)
+_INSERT_CHUNK: Final = "INSERT INTO chunks VALUES (?, ?, ?, ?, ?)"
+_INSERT_NESTED: Final = "INSERT INTO nested_catalogs VALUES (CAST(? AS TEXT), ?, ?)"
+_INSERT_COUNTER: Final = "INSERT INTO statistics VALUES (?, ?)"
+_NO_PREDECESSOR: Final = "0" * 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heading:
+    """What a catalog says of itself."""
+
+    mountpoint: bytes
+    revision: Revision
+    """Of the root catalog the repository's; a nested one counts its own changes from 1."""
+    last_modified: int
+    """Seconds since 1970."""
+    ttl: int
+    """Seconds; written to the root catalog only, as the real publisher does."""
+    previous: Digest | None
+    """The catalog mounted here before; it must exist in storage, or replication fails."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NestedCatalog:
+    """A nested catalog as its parent must record it: what it is named, and what it counts."""
+
+    reference: Nested
+    statistics: Statistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenCatalog:
+    """A catalog's database and its counters."""
+
+    database: bytes
+    statistics: Statistics
+
+
+def write_catalog(
+    heading: Heading, entries: Sequence[tuple[bytes, Entry]], nested: Mapping[bytes, NestedCatalog]
+) -> WrittenCatalog:
+    """Make a catalog.
+
+    Args:
+        heading: what it says of itself.
+        entries: path and entry of all that is in it, its own root first, in the order of the rows.
+        nested: the catalog of each ``Mountpoint`` among the entries.
+    """
+    statistics = _statistics(entries, nested)
+    directories = Counter(parent_of(path) for path, entry in entries if path and _is_directory(entry))
+    database = write_database(
+        _SCHEMA,
+        (
+            (_INSERT_PROPERTY, iter(_properties(heading))),
+            (_INSERT_ENTRY, (_row(heading, path, entry, directories) for path, entry in entries)),
+            (_INSERT_CHUNK, _chunk_rows(entries)),
+            (
+                _INSERT_NESTED,
+                (
+                    (path, str(nested[path].reference.digest), nested[path].reference.size)
+                    for path in sorted(nested)
+                ),
+            ),
+            (_INSERT_COUNTER, _counter_rows(statistics)),
+        ),
+    )
+    return WrittenCatalog(database=database, statistics=statistics)
+
+
+def _is_directory(entry: Entry) -> bool:
+    return isinstance(entry, Directory | Mountpoint)
+
+
+def _statistics(entries: Sequence[tuple[bytes, Entry]], nested: Mapping[bytes, NestedCatalog]) -> Statistics:
+    own: Counter[str] = Counter(nested=len(nested))
+    for _, entry in entries:
+        own.update(count_entry(entry))
+        own["xattr"] += bool(entry.stat.xattrs)
+    subtree = Counters()
+    for child in nested.values():
+        subtree += child.statistics.total
+    return Statistics(own=Counters(**{name: own[name] for name in COUNTER_NAMES}), subtree=subtree)
+
+
+def _properties(heading: Heading) -> list[tuple[str, str]]:
+    rows = [("schema", "2.5"), ("schema_revision", "7")]
+    if heading.mountpoint:
+        rows.append(("root_prefix", heading.mountpoint.decode()))
+    else:
+        rows.append(("TTL", str(heading.ttl)))
+    rows += [("last_modified", str(heading.last_modified)), ("revision", str(heading.revision))]
+    if heading.previous is not None:
+        rows.append(("previous_revision", str(heading.previous)))
+    elif heading.mountpoint:
+        rows.append(("previous_revision", _NO_PREDECESSOR))
+    return rows
+
+
+def _row(heading: Heading, path: bytes, entry: Entry, directories: Counter[bytes]) -> tuple[Any, ...]:
+    at_root = path == heading.mountpoint
+    flags, links, digest, size, target = _details(entry)
+    if at_root and path:
+        flags |= FLAG_NESTED_ROOT
+    if isinstance(entry, Directory):
+        links = 2 + directories[path]
+    return (
+        *path_hash(path),
+        *(path_hash(parent_of(path)) if path else (0, 0)),
+        links,
+        digest,
+        size,
+        entry_mode(entry),
+        entry.stat.mtime,
+        entry.stat.mtimens,
+        flags,
+        name_of(path),
+        target,
+        entry.stat.uid,
+        entry.stat.gid,
+        pack_xattrs(entry.stat.xattrs),
+    )
+
+
+def _details(entry: Entry) -> tuple[int, int, bytes | None, int, bytes]:
+    """Flags, link count, digest, size and target: the columns that depend on what an entry is."""
+    match entry:
+        case Directory():
+            return FLAG_DIRECTORY, 2, None, entry.size, b""
+        case Mountpoint():
+            return FLAG_DIRECTORY | FLAG_MOUNTPOINT, entry.links, None, entry.size, b""
+        case File():
+            flags = FLAG_FILE | content_flags(entry.digest.algorithm, entry.compression)
+            return flags, 1, entry.digest.raw, entry.size, b""
+        case ChunkedFile():
+            algorithm = entry.chunks[0].digest.algorithm
+            return (
+                FLAG_FILE | FLAG_CHUNKED | content_flags(algorithm, entry.compression),
+                1,
+                None,
+                entry.size,
+                b"",
+            )
+        case Symlink():
+            return FLAG_FILE | FLAG_SYMLINK, 1, None, len(entry.target), entry.target
+        case Special():
+            return FLAG_FILE | FLAG_SPECIAL, 1, None, entry.rdev, b""
+
+
+def _chunk_rows(entries: Sequence[tuple[bytes, Entry]]) -> Iterator[tuple[Any, ...]]:
+    for path, entry in entries:
+        if isinstance(entry, ChunkedFile):
+            for chunk in entry.chunks:
+                yield (*path_hash(path), chunk.offset, chunk.size, chunk.digest.raw)
+
+
+def _counter_rows(statistics: Statistics) -> Iterator[tuple[str, int]]:
+    for prefix, counters in (("self", statistics.own), ("subtree", statistics.subtree)):
+        for name in COUNTER_NAMES:
+            yield f"{prefix}_{name}", getattr(counters, name)
