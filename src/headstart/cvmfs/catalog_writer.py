@@ -40,7 +40,8 @@ _SCHEMA: Final = """
 CREATE TABLE properties (key TEXT, value TEXT, CONSTRAINT pk_properties PRIMARY KEY (key));
 CREATE TABLE catalog (md5path_1 INTEGER, md5path_2 INTEGER, parent_1 INTEGER, parent_2 INTEGER,
   hardlinks INTEGER, hash BLOB, size INTEGER, mode INTEGER, mtime INTEGER, mtimens INTEGER, flags INTEGER,
-  name TEXT, symlink TEXT, uid INTEGER, gid INTEGER, xattr BLOB, CONSTRAINT pk_catalog PRIMARY KEY (md5path_1, md5path_2));
+  name TEXT, symlink TEXT, uid INTEGER, gid INTEGER, xattr BLOB,
+  CONSTRAINT pk_catalog PRIMARY KEY (md5path_1, md5path_2));
 CREATE INDEX idx_catalog_parent ON catalog (parent_1, parent_2);
 CREATE TABLE chunks (md5path_1 INTEGER, md5path_2 INTEGER, offset INTEGER, size INTEGER, hash BLOB,
   CONSTRAINT pk_chunks PRIMARY KEY (md5path_1, md5path_2, offset, size),
