@@ -10,7 +10,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "headstart"
 
 LAYERS = (
     # 1 values
-    {"errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "julia",
+    {"errors", "names", "record", "release", "tomltable", "dsse", "ed25519", "channel", "reference", "microarchitecture", "julia",
      "project", "gittree", "image", "script", "record", "tomltable"},
     # 2 format
     {"cvmfs"},
@@ -24,7 +24,7 @@ LAYERS = (
 )  # fmt: skip
 
 NODE = {
-    "errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "namespace",
+    "errors", "names", "record", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "namespace",
     "stratum", "snapshot", "published", "cache", "inflating", "hydrate", "launch", "inspect", "process",
     "record", "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check",
     "cvmfs.objects", "cvmfs.catalog", "cvmfs.der", "cvmfs.signature", "cvmfs.manifest", "cvmfs.whitelist",

@@ -1,6 +1,7 @@
 """Starting programs: what to start is a value, starting it is a function that is handed in."""
 
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -64,3 +65,25 @@ def run_process(command: Command, log: IO[bytes] | None = None) -> Finished:
         log.write(f"[exit code {finished.code}, {finished.seconds:.1f} s]\n".encode())
         log.flush()
     return finished
+
+
+def run_loud(command: Command) -> int:
+    """Start a program that talks to the user itself, wait for it, and return its exit code.
+
+    Its standard output goes to our standard error, since ours may be data.
+
+    Raises:
+        MissingToolError: there is no such program, or it may not be started.
+    """
+    try:
+        done = subprocess.run(
+            command.argv,
+            env=dict(command.env),
+            cwd=command.cwd,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            check=False,
+        )
+    except OSError as error:
+        raise MissingToolError(f"{command.argv[0]} cannot be started ({error.strerror})") from error
+    return done.returncode
