@@ -1,0 +1,251 @@
+"""A repository's storage, written so that a crash at any moment leaves the old state good.
+
+Theory of operation. Everything but a handful of files at the top is content addressed and never changes, so
+new objects can lie beside old ones unseen until the manifest names them. A transaction writes objects to
+``data/txn/headstart``, makes them durable with one ``syncfs``, renames them to their places and makes that
+durable too; only then are the mutable files replaced, one rename each, the manifest last by the caller's order.
+An object at its place is therefore always whole. Killed on the way, a transaction leaves staged files, which
+the next one sweeps away, and perhaps objects that nothing names yet, which harm nobody and are found by name.
+
+One writer at a time: a lock on a file in ``data/txn``, which the kernel drops with the process.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from threading import Lock
+from typing import Final, Protocol
+
+from headstart.cvmfs.objects import ObjectName
+from headstart.errors import CorruptError, Error, LockedError, MissingError, StorageError
+
+_STAGING: Final = "data/txn/headstart"
+_LOCK: Final = "data/txn/headstart.lock"
+_MODE: Final = 0o644
+_HINTS: Final = {
+    errno.ENOSPC: "make room and publish again: the published state is untouched",
+    errno.EDQUOT: "raise the quota and publish again: the published state is untouched",
+    errno.EROFS: "the storage is mounted read-only: publish where it can be written",
+    errno.EACCES: "publish as the user that owns the storage",
+    errno.EPERM: "publish as the user that owns the storage",
+}
+
+
+class Transaction(Protocol):
+    """What a publication does to a storage; only one is open at a time."""
+
+    def put(self, name: ObjectName, stored: bytes) -> bool:
+        """Stage an object; may be called from several threads.
+
+        Returns:
+            Whether it is new; an object that is there already is left alone.
+        """
+
+    def settle(self) -> None:
+        """Bring all staged objects to their places; after this they outlive a power cut."""
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Replace a mutable file by another, durably and at once; call ``settle`` before."""
+
+
+class Store(Protocol):
+    """A repository's storage."""
+
+    @property
+    def name(self) -> str:
+        """How people call it."""
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        """Read a file of at most ``limit`` bytes, by its path from the repository's root.
+
+        Raises:
+            MissingError: there is none.
+            CorruptError: it is larger.
+        """
+
+    def has(self, path: str) -> bool:
+        """Whether there is such a file."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Become the writer; what was not settled by the end is dropped.
+
+        Raises:
+            LockedError: somebody else is.
+            StorageError: it cannot be written.
+        """
+
+
+class DirectoryStore:
+    """A storage in a directory of a local or a network file system."""
+
+    def __init__(self, root: str) -> None:
+        self.root: Final = os.path.abspath(root)
+
+    @property
+    def name(self) -> str:
+        """The directory."""
+        return self.root
+
+    def _at(self, path: str) -> str:
+        return os.path.join(self.root, path)
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        """See ``Store.read``."""
+        try:
+            with open(self._at(path), "rb") as file:
+                content = file.read(limit + 1)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise MissingError(f"{self._at(path)} is missing") from error
+        except OSError as error:
+            raise StorageError(f"cannot read {self._at(path)}: {error.strerror}") from error
+        if len(content) > limit:
+            raise CorruptError(f"{self._at(path)} has more than the {limit} bytes it should")
+        return content
+
+    def has(self, path: str) -> bool:
+        """See ``Store.has``."""
+        return os.path.isfile(self._at(path))
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing yet but what an interrupted ``prepare`` left."""
+        try:
+            return set(os.listdir(self.root)) <= {"data"} and not self.has(".cvmfspublished")
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            raise StorageError(f"cannot read {self.root}: {error.strerror}") from error
+
+    def prepare(self) -> None:
+        """Make the directories that the real tools want to find (format section 1).
+
+        Raises:
+            StorageError: they cannot be made.
+        """
+        with _translated(self.root):
+            for number in range(256):
+                os.makedirs(self._at(f"data/{number:02x}"), mode=0o755, exist_ok=True)
+            os.makedirs(self._at("data/txn"), mode=0o755, exist_ok=True)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator["DirectoryTransaction"]:
+        """See ``Store.transaction``."""
+        with contextlib.ExitStack() as stack:
+            with _translated(self.root):
+                if not os.path.isdir(self._at("data")):
+                    raise StorageError(
+                        f"{self.root} is no repository", hint="make one first: headstart repo create"
+                    )
+                os.makedirs(self._at("data/txn"), mode=0o755, exist_ok=True)
+                # Never unlinked: another writer may hold the very file that would be replaced.
+                lock = os.open(self._at(_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                stack.callback(os.close, lock)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    raise LockedError(
+                        f"somebody else is publishing to {self.root}", hint="try again when it is done"
+                    ) from error
+                stack.callback(shutil.rmtree, self._at(_STAGING), ignore_errors=True)
+                shutil.rmtree(self._at(_STAGING), ignore_errors=True)
+                os.mkdir(self._at(_STAGING), mode=0o755)
+            yield DirectoryTransaction(self.root)
+
+
+class DirectoryTransaction:
+    """The writer of a ``DirectoryStore``."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._lock = Lock()
+        self._staged: dict[str, str] = {}
+        self._failed = False
+
+    def put(self, name: ObjectName, stored: bytes) -> bool:
+        """See ``Transaction.put``."""
+        path = name.path
+        target = os.path.join(self._root, path)
+        with self._lock:
+            if path in self._staged or os.path.exists(target):
+                return False
+            place = os.path.join(self._root, _STAGING, str(len(self._staged)))
+            self._staged[path] = place
+        try:
+            with _translated(place):
+                _write(place, stored)
+        except Error:
+            self._failed = True
+            raise
+        return True
+
+    def settle(self) -> None:
+        """See ``Transaction.settle``."""
+        if self._failed:
+            # Another thread's object is missing, so nothing that names it may become visible.
+            raise StorageError(f"an object could not be written to {self._root}")
+        if not self._staged:
+            return
+        with _translated(self._root):
+            _sync(self._root)
+            for path, place in self._staged.items():
+                target = os.path.join(self._root, path)
+                try:
+                    os.rename(place, target)
+                except FileNotFoundError:
+                    os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+                    os.rename(place, target)
+            _sync(self._root)
+        self._staged.clear()
+
+    def replace(self, path: str, content: bytes) -> None:
+        """See ``Transaction.replace``."""
+        target = os.path.join(self._root, path)
+        with _translated(target):
+            place = os.path.join(self._root, _STAGING, "mutable")
+            _write(place, content, durable=True)
+            os.rename(place, target)
+            directory = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+
+
+def _write(place: str, content: bytes, *, durable: bool = False) -> None:
+    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
+    try:
+        os.fchmod(descriptor, _MODE)  # web servers read it, whatever the publisher's umask
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(root: str) -> None:
+    """Make everything on the file system of ``root`` durable: one barrier instead of thousands."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), root)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _translated(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        place = error.filename if isinstance(error.filename, str) else path
+        raise StorageError(
+            f"cannot write {place}: {error.strerror}", hint=_HINTS.get(error.errno or 0, "")
+        ) from error
