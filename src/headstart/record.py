@@ -29,25 +29,38 @@ class Table:
         Raises:
             CorruptError: not JSON, not an object, or of another schema.
         """
+        table = cls.parse(data, where)
+        found = table.value.get("schema")
+        if found != schema or isinstance(found, bool):
+            raise CorruptError(
+                f"{where} has schema {found!r}, this Headstart knows {schema}", hint="use a newer Headstart"
+            )
+        return table
+
+    @classmethod
+    def parse(cls, data: bytes, where: str) -> Self:
+        """Parse a stored record without a schema number.
+
+        Raises:
+            CorruptError: not JSON, or not an object.
+        """
         try:
             value = json.loads(data)
         except (ValueError, RecursionError) as error:
             raise CorruptError(f"{where} is not JSON ({error})") from error
-        if not isinstance(value, dict) or value.get("schema") != schema:
-            found = value.get("schema") if isinstance(value, dict) else None
-            raise CorruptError(
-                f"{where} has schema {found!r}, this Headstart knows {schema}", hint="use a newer Headstart"
-            )
+        if not isinstance(value, dict):
+            raise CorruptError(f"{where} is no JSON object")
         return cls(value, where)
 
-    def _wrong(self, key: str, wanted: str) -> CorruptError:
+    def wrong(self, key: str, wanted: str) -> CorruptError:
+        """The error that says what the value of ``key`` should have been."""
         return CorruptError(f"{self.where}: {self.path + '.' if self.path else ''}{key} is not {wanted}")
 
     def text(self, key: str) -> str:
         """A text."""
         value = self.value.get(key)
         if not isinstance(value, str):
-            raise self._wrong(key, "a text")
+            raise self.wrong(key, "a text")
         return value
 
     def named(self, key: str, make: Callable[[str], _T]) -> _T:
@@ -55,41 +68,41 @@ class Table:
         try:
             return make(self.text(key))
         except ConfigurationError as error:
-            raise self._wrong(key, f"well formed ({error.message})") from error
+            raise self.wrong(key, f"well formed ({error.message})") from error
 
     def number(self, key: str) -> int:
         """A whole number of at least 0."""
         value = self.value.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise self._wrong(key, "a whole number of at least 0")
+            raise self.wrong(key, "a whole number of at least 0")
         return value
 
     def seconds(self, key: str) -> float:
         """A number."""
         value = self.value.get(key)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self._wrong(key, "a number")
+            raise self.wrong(key, "a number")
         return float(value)
 
     def truth(self, key: str) -> bool:
         """True or false."""
         value = self.value.get(key)
         if not isinstance(value, bool):
-            raise self._wrong(key, "true or false")
+            raise self.wrong(key, "true or false")
         return value
 
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of texts."""
         value = self.value.get(key)
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self._wrong(key, "a list of texts")
+            raise self.wrong(key, "a list of texts")
         return tuple(value)
 
     def mapping(self, key: str) -> Mapping[str, Any]:
         """An object, as it is."""
         value = self.value.get(key)
         if not isinstance(value, dict):
-            raise self._wrong(key, "an object")
+            raise self.wrong(key, "an object")
         return value
 
     def child(self, key: str) -> "Table":
@@ -100,5 +113,5 @@ class Table:
         """A list of objects, as tables."""
         value = self.value.get(key)
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise self._wrong(key, "a list of objects")
+            raise self.wrong(key, "a list of objects")
         return tuple(Table(item, self.where, f"{key}[{index}]") for index, item in enumerate(value))

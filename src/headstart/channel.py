@@ -1,0 +1,246 @@
+"""Channels: signed pointers from a name to a release, and the statement that says whose signatures count.
+
+CVMFS's own chain proves what is in a repository, but a node that has never seen it before accepts any state as
+old as the whitelist's validity. A pointer therefore carries what the chain lacks: an expiry of its own, a
+version that only grows, and the SHA-256 of the release. Pointers are signed with Ed25519 keys; the repository's
+``root`` statement names these keys and is signed with its RSA master key, so that one public key is the anchor
+of everything. Both are DSSE envelopes: ``/channels/root.json`` and ``/channels/<stack>/<channel>.json``.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Self
+
+from headstart.dsse import Envelope, PublicKey, Signer, sign, verify
+from headstart.ed25519 import KEY_SIZE, Ed25519PublicKey
+from headstart.errors import CorruptError, TrustError
+from headstart.names import ChannelName, Fqrn, ReleaseId, Sha256, StackName
+from headstart.record import Table, canonical
+
+SCHEMA: Final = 1
+ROOT_TYPE: Final = "application/vnd.headstart.root+json"
+POINTER_TYPE: Final = "application/vnd.headstart.channel+json"
+ROOT_PATH: Final = "/channels/root.json"
+LIMIT: Final = 1 << 16
+"""Bytes that either file may have."""
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+
+
+def pointer_path(stack: StackName, channel: ChannelName) -> str:
+    """Where a channel's pointer is in the repository."""
+    return f"/channels/{stack}/{channel}.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """Which keys sign the pointers of a repository, and how many of them each pointer needs."""
+
+    fqrn: Fqrn
+    version: int
+    """Grows by one with each change; at least 1."""
+    keys: Mapping[str, Ed25519PublicKey]
+    """By key id."""
+    threshold: int
+
+    def __post_init__(self) -> None:
+        if self.version < 1:
+            raise CorruptError(
+                f"the statement of {self.fqrn}'s keys has version {self.version}, not at least 1"
+            )
+        for keyid, key in self.keys.items():
+            if keyid != key.keyid:
+                raise CorruptError(f"the statement of {self.fqrn}'s keys has the key {key.keyid} as {keyid!r}")
+        if not 1 <= self.threshold <= len(self.keys):
+            raise CorruptError(
+                f"the statement of {self.fqrn}'s {len(self.keys)} keys wants {self.threshold} signatures"
+            )
+
+    def to_bytes(self) -> bytes:
+        """The payload."""
+        return canonical(
+            {
+                "schema": SCHEMA,
+                "fqrn": str(self.fqrn),
+                "version": self.version,
+                "keys": {keyid: key.raw.hex() for keyid, key in self.keys.items()},
+                "threshold": self.threshold,
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read the payload.
+
+        Raises:
+            CorruptError: not such a statement in its one spelling, naming the key.
+        """
+        table = Table.of(data, ROOT_PATH, SCHEMA)
+        keys = table.child("keys")
+        root = cls(
+            fqrn=table.named("fqrn", Fqrn),
+            version=table.number("version"),
+            keys={keyid: _key(keys, keyid) for keyid in keys.value},
+            threshold=table.number("threshold"),
+        )
+        _one_spelling(root.to_bytes(), data, ROOT_PATH)
+        return root
+
+    def signed(self, signer: Signer) -> bytes:
+        """The file, signed; the signer is the repository's master key."""
+        return sign(self.to_bytes(), payload_type=ROOT_TYPE, signers=(signer,)).to_bytes()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pointer:
+    """What a channel points at."""
+
+    fqrn: Fqrn
+    stack: StackName
+    channel: ChannelName
+    release: ReleaseId
+    digest: Sha256
+    """SHA-256 of the release's ``release.json``."""
+    version: int
+    """Grows by one with each change of the channel; at least 1."""
+    issued: datetime
+    """UTC, whole seconds."""
+    expires: datetime
+    """UTC, whole seconds: from this moment on it is not believed."""
+
+    def __post_init__(self) -> None:
+        where = pointer_path(self.stack, self.channel)
+        if self.version < 1:
+            raise CorruptError(f"{where} has version {self.version}, not at least 1")
+        for time in (self.issued, self.expires):
+            if time.tzinfo is not UTC or time.microsecond:
+                raise CorruptError(f"{where} has the time {time.isoformat()}, not whole seconds of UTC")
+        if self.expires <= self.issued:
+            raise CorruptError(f"{where} expires before it is issued")
+
+    def to_bytes(self) -> bytes:
+        """The payload."""
+        return canonical(
+            {
+                "schema": SCHEMA,
+                "fqrn": str(self.fqrn),
+                "stack": str(self.stack),
+                "channel": str(self.channel),
+                "release": str(self.release),
+                "digest": self.digest.hex,
+                "version": self.version,
+                "issued": _time_text(self.issued),
+                "expires": _time_text(self.expires),
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: str) -> Self:
+        """Read the payload; ``where`` names it in errors.
+
+        Raises:
+            CorruptError: not a pointer in its one spelling, naming the key.
+        """
+        table = Table.of(data, where, SCHEMA)
+        pointer = cls(
+            fqrn=table.named("fqrn", Fqrn),
+            stack=table.named("stack", StackName),
+            channel=table.named("channel", ChannelName),
+            release=table.named("release", ReleaseId),
+            digest=table.named("digest", Sha256),
+            version=table.number("version"),
+            issued=_time(table, "issued"),
+            expires=_time(table, "expires"),
+        )
+        _one_spelling(pointer.to_bytes(), data, where)
+        return pointer
+
+    def signed(self, *signers: Signer) -> bytes:
+        """The file, signed with the repository's channel keys."""
+        return sign(self.to_bytes(), payload_type=POINTER_TYPE, signers=signers).to_bytes()
+
+
+def read_root(data: bytes, *, master: Mapping[str, PublicKey], fqrn: Fqrn) -> Root:
+    """Believe a root statement: signed with one of the master keys, and of this repository.
+
+    Raises:
+        CorruptError: not a root statement.
+        TrustError: signed with none of the keys, or another repository's.
+    """
+    where = f"{fqrn}: {ROOT_PATH}"
+    envelope = Envelope.from_bytes(data, where=where)
+    root = Root.from_bytes(verify(envelope, master, threshold=1, payload_type=ROOT_TYPE, where=where))
+    if root.fqrn != fqrn:
+        raise TrustError(f"{where} is the statement of {root.fqrn}, not of {fqrn}")
+    return root
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a pointer must say to be the one that was asked for."""
+
+    stack: StackName
+    channel: ChannelName
+    now: datetime
+    at_least: int = 1
+    """The highest version seen of this channel, where something is remembered."""
+
+
+def read_pointer(data: bytes, *, root: Root, expected: Expected) -> Pointer:
+    """Believe a pointer: signed by enough of the root's keys, the one asked for, not expired, not older.
+
+    Raises:
+        CorruptError: not a pointer.
+        TrustError: too few signatures, another channel's, expired, or a version below one already seen.
+    """
+    path = pointer_path(expected.stack, expected.channel)
+    where = f"{root.fqrn}: {path}"
+    envelope = Envelope.from_bytes(data, where=where)
+    payload = verify(envelope, root.keys, threshold=root.threshold, payload_type=POINTER_TYPE, where=where)
+    pointer = Pointer.from_bytes(payload, where=where)
+    if (pointer.fqrn, pointer.stack, pointer.channel) != (root.fqrn, expected.stack, expected.channel):
+        raise TrustError(
+            f"{where} is the pointer {pointer.fqrn}: {pointer.stack}@{pointer.channel} put in its place"
+        )
+    if expected.now >= pointer.expires:
+        raise TrustError(
+            f"{where} expired on {_time_text(pointer.expires)}",
+            hint="publish to the channel again, or name the release by its digest; check this clock too",
+        )
+    if pointer.version < expected.at_least:
+        raise TrustError(
+            f"{where} has version {pointer.version}, this node has already seen {expected.at_least}",
+            hint="the source is behind or serves an old state: use another one",
+        )
+    return pointer
+
+
+def _key(keys: Table, keyid: str) -> Ed25519PublicKey:
+    text = keys.text(keyid)
+    try:
+        raw = bytes.fromhex(text) if len(text) == 2 * KEY_SIZE else b""
+        return Ed25519PublicKey(raw)
+    except (ValueError, CorruptError) as error:
+        raise keys.wrong(keyid, "an Ed25519 public key in hexadecimal") from error
+
+
+def _time_text(time: datetime) -> str:
+    return time.replace(tzinfo=None).isoformat() + "Z"
+
+
+def _time(table: Table, key: str) -> datetime:
+    text = table.text(key)
+    try:
+        if _TIME.fullmatch(text) is not None:
+            return datetime.fromisoformat(text[:-1]).replace(tzinfo=UTC)
+    except ValueError:
+        pass
+    raise table.wrong(key, "a UTC time such as 2026-11-22T20:15:00Z")
+
+
+def _one_spelling(written: bytes, read: bytes, where: str) -> None:
+    if written != read:
+        raise CorruptError(
+            f"{where} is not written in the one spelling of its content", hint="use a newer Headstart"
+        )

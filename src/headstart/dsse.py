@@ -1,0 +1,162 @@
+"""DSSE, the Dead Simple Signing Envelope (version 1.0.2): a payload, its type, and signatures over both.
+
+What is signed is the *pre-authentication encoding* of type and payload, never JSON, so there is nothing to
+canonicalise. Key ids in an envelope are hints that nobody vouches for: they choose which key to try, and the
+threshold counts keys, not signatures.
+"""
+
+import binascii
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol, Self
+
+from headstart.errors import CorruptError, TrustError
+from headstart.record import Table, canonical
+
+MOST_SIGNATURES: Final = 32
+"""More than this in one envelope is an attempt to keep the reader busy."""
+
+
+class PublicKey(Protocol):
+    """What can check a signature."""
+
+    def verifies(self, message: bytes, signature: bytes) -> bool:
+        """Whether ``signature`` is this key's over ``message``; never raises for a bad one."""
+        ...
+
+
+class Signer(Protocol):
+    """What can make a signature."""
+
+    @property
+    def keyid(self) -> str:
+        """How the signature refers to its key."""
+        ...
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature over ``message``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signature:
+    """One signature of an envelope."""
+
+    keyid: str
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Envelope:
+    """A payload with its signatures; nothing in it is believed before ``verify``."""
+
+    payload_type: str
+    payload: bytes
+    signatures: tuple[Signature, ...]
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, where: str) -> Self:
+        """Read the JSON form; keys that the standard does not name are ignored, as it asks.
+
+        Args:
+            data: the JSON.
+            where: how to name it in an error.
+
+        Raises:
+            CorruptError: not an envelope, naming the key.
+        """
+        table = Table.parse(data, where)
+        signatures = table.children("signatures")
+        if len(signatures) > MOST_SIGNATURES:
+            raise CorruptError(f"{where} has {len(signatures)} signatures, more than {MOST_SIGNATURES}")
+        return cls(
+            payload_type=table.text("payloadType"),
+            payload=_from_base64(table, "payload"),
+            signatures=tuple(
+                Signature(
+                    keyid=child.text("keyid") if "keyid" in child.value else "", raw=_from_base64(child, "sig")
+                )
+                for child in signatures
+            ),
+        )
+
+    def to_bytes(self) -> bytes:
+        """The JSON form."""
+        return canonical(
+            {
+                "payloadType": self.payload_type,
+                "payload": _to_base64(self.payload),
+                "signatures": [
+                    {"keyid": signature.keyid, "sig": _to_base64(signature.raw)}
+                    for signature in self.signatures
+                ],
+            }
+        )
+
+
+def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
+    """What the signatures are over: ``DSSEv1``, and type and payload with their lengths in bytes."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
+
+
+def sign(payload: bytes, *, payload_type: str, signers: Iterable[Signer]) -> Envelope:
+    """Make an envelope with a signature of each signer."""
+    message = pre_authentication_encoding(payload_type, payload)
+    return Envelope(
+        payload_type=payload_type,
+        payload=payload,
+        signatures=tuple(Signature(keyid=signer.keyid, raw=signer.sign(message)) for signer in signers),
+    )
+
+
+def verify(
+    envelope: Envelope, keys: Mapping[str, PublicKey], *, threshold: int, payload_type: str, where: str
+) -> bytes:
+    """Believe an envelope that at least ``threshold`` different keys have signed.
+
+    Args:
+        envelope: what was read.
+        keys: the keys that count, by id.
+        threshold: how many of them must have signed; at least 1.
+        payload_type: what the payload must say it is.
+        where: how to name the envelope in an error.
+
+    Returns:
+        The payload.
+
+    Raises:
+        TrustError: another type, or too few good signatures.
+    """
+    if envelope.payload_type != payload_type:
+        raise TrustError(f"{where} is signed as {envelope.payload_type[:80]!r}, not as {payload_type!r}")
+    if threshold < 1:
+        raise TrustError(f"{where} would be believed with {threshold} signatures, at least 1 is needed")
+    message = pre_authentication_encoding(payload_type, envelope.payload)
+    good: list[PublicKey] = []
+    for signature in envelope.signatures:
+        # A key id is a hint: where it names none of ours, all are tried.
+        hinted = keys.get(signature.keyid)
+        for key in keys.values() if hinted is None else (hinted,):
+            if key not in good and key.verifies(message, signature.raw):
+                good.append(key)
+                break
+    if len(good) < threshold:
+        raise TrustError(
+            f"{where} has {len(good)} good signatures of the {len(keys)} keys that count, it needs {threshold}",
+            hint="it is forged, damaged, or signed with keys that this repository does not name",
+        )
+    return envelope.payload
+
+
+def _to_base64(raw: bytes) -> str:
+    return binascii.b2a_base64(raw, newline=False).decode()
+
+
+def _from_base64(table: Table, key: str) -> bytes:
+    """Either alphabet, as the standard asks; nothing else in between."""
+    text = table.text(key).translate({ord("-"): "+", ord("_"): "/"})
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:
+        raise table.wrong(key, "base64") from error
