@@ -79,14 +79,6 @@ class Heading:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NestedCatalog:
-    """A nested catalog as its parent must record it: what it is named, and what it counts."""
-
-    reference: Nested
-    statistics: Statistics
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenCatalog:
     """A catalog's database and its counters."""
 
@@ -95,7 +87,10 @@ class WrittenCatalog:
 
 
 def write_catalog(
-    heading: Heading, entries: Sequence[tuple[bytes, Entry]], nested: Mapping[bytes, NestedCatalog]
+    heading: Heading,
+    entries: Sequence[tuple[bytes, Entry]],
+    nested: Mapping[bytes, Nested],
+    subtree: Counters,
 ) -> WrittenCatalog:
     """Make a catalog.
 
@@ -103,41 +98,31 @@ def write_catalog(
         heading: what it says of itself.
         entries: path and entry of all that is in it, its own root first, in the order of the rows.
         nested: the catalog of each ``Mountpoint`` among the entries.
+        subtree: what all catalogs below this one count, themselves and what is below them.
     """
-    statistics = _statistics(entries, nested)
-    directories = Counter(parent_of(path) for path, entry in entries if path and _is_directory(entry))
+    own: Counter[str] = Counter(nested=len(nested))
+    for _, entry in entries:
+        own.update(count_entry(entry))
+        own["xattr"] += bool(entry.stat.xattrs)
+    statistics = Statistics(own=Counters(**{name: own[name] for name in COUNTER_NAMES}), subtree=subtree)
+    directories = Counter(parent_of(path) for path, entry in entries if path and is_directory(entry))
+    references = ((path, str(nested[path].digest), nested[path].size) for path in sorted(nested))
     database = write_database(
         _SCHEMA,
         (
             (_INSERT_PROPERTY, iter(_properties(heading))),
             (_INSERT_ENTRY, (_row(heading, path, entry, directories) for path, entry in entries)),
             (_INSERT_CHUNK, _chunk_rows(entries)),
-            (
-                _INSERT_NESTED,
-                (
-                    (path, str(nested[path].reference.digest), nested[path].reference.size)
-                    for path in sorted(nested)
-                ),
-            ),
+            (_INSERT_NESTED, references),
             (_INSERT_COUNTER, _counter_rows(statistics)),
         ),
     )
     return WrittenCatalog(database=database, statistics=statistics)
 
 
-def _is_directory(entry: Entry) -> bool:
+def is_directory(entry: Entry) -> bool:
+    """Whether it counts as one in its parent's links."""
     return isinstance(entry, Directory | Mountpoint)
-
-
-def _statistics(entries: Sequence[tuple[bytes, Entry]], nested: Mapping[bytes, NestedCatalog]) -> Statistics:
-    own: Counter[str] = Counter(nested=len(nested))
-    for _, entry in entries:
-        own.update(count_entry(entry))
-        own["xattr"] += bool(entry.stat.xattrs)
-    subtree = Counters()
-    for child in nested.values():
-        subtree += child.statistics.total
-    return Statistics(own=Counters(**{name: own[name] for name in COUNTER_NAMES}), subtree=subtree)
 
 
 def _properties(heading: Heading) -> list[tuple[str, str]]:

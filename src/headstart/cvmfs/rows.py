@@ -82,6 +82,9 @@ class Counters:
     def __add__(self, other: "Counters") -> "Counters":
         return Counters(**{name: getattr(self, name) + getattr(other, name) for name in COUNTER_NAMES})
 
+    def __sub__(self, other: "Counters") -> "Counters":
+        return Counters(**{name: getattr(self, name) - getattr(other, name) for name in COUNTER_NAMES})
+
 
 COUNTER_NAMES: Final = tuple(field.name for field in fields(Counters))
 
