@@ -10,13 +10,14 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "headstart"
 
 LAYERS = (
     # 1 values
-    {"errors", "names", "record", "release", "tomltable", "dsse", "ed25519", "channel", "reference", "microarchitecture", "julia",
+    {"errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "julia",
      "project", "gittree", "image", "script", "record", "tomltable"},
     # 2 format
     {"cvmfs"},
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
-     "console", "inflating", "loopback", "deflating", "ingest", "stage"},
+     "console", "inflating", "loopback", "deflating", "ingest", "stage",
+     "publickeys", "webstratum"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo"},
     # 5 command line
@@ -24,8 +25,8 @@ LAYERS = (
 )  # fmt: skip
 
 NODE = {
-    "errors", "names", "record", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "namespace",
-    "stratum", "snapshot", "published", "cache", "inflating", "hydrate", "launch", "inspect", "process",
+    "errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "namespace",
+    "stratum", "webstratum", "publickeys", "snapshot", "published", "cache", "inflating", "hydrate", "launch", "inspect", "process",
     "record", "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check",
     "cvmfs.objects", "cvmfs.catalog", "cvmfs.der", "cvmfs.signature", "cvmfs.manifest", "cvmfs.whitelist",
     "cvmfs.trust", "cvmfs.history", "cli", "cli.run", "cli.list", "cli.show", "cli.verify",
