@@ -1,0 +1,202 @@
+"""A repository's keys on disk, named as the real tools name them, and the channel key beside them.
+
+``<fqrn>.masterkey`` and ``.pub``: the master pair, needed to sign the whitelist and the statement of channel
+keys; it may be kept elsewhere. ``<fqrn>.key`` and ``.crt``: the repository's key and certificate, which sign
+the manifest. ``<fqrn>.channelkey``: the Ed25519 key that signs channel pointers.
+"""
+
+import contextlib
+import os
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.x509.oid import NameOID
+
+from headstart.cvmfs.signature import Certificate
+from headstart.cvmfs.signing import Ed25519Signer, RsaSigner
+from headstart.cvmfs.trust import MasterKeys
+from headstart.errors import CorruptError, KeyFileError
+from headstart.names import Fqrn
+from headstart.publickeys import read_key_file
+
+_BITS: Final = 2048
+"""What the real tools make; a client verifies with any size."""
+_CERTIFICATE_DAYS: Final = 365
+_PRIVATE: Final = ("masterkey", "key", "channelkey")
+_ALL: Final = (*_PRIVATE, "pub", "crt")
+_PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepositoryKeys:
+    """What publishing needs; the master key is not among it."""
+
+    fqrn: Fqrn
+    masters: MasterKeys
+    """The public master key: what was published before is verified with it."""
+    repository: RsaSigner
+    """Signs the manifest."""
+    certificate: Certificate
+    certificate_pem: bytes
+    channel: Ed25519Signer
+    """Signs channel pointers."""
+
+
+def create_keys(directory: str, fqrn: Fqrn, *, now: datetime) -> RepositoryKeys:
+    """Make all five files, or none; existing ones are never touched.
+
+    The files are made complete in a folder of their own, whose renaming is the point of no return, and then
+    linked into place. Where an earlier call was killed in between, this one finishes with the keys of that one.
+
+    Raises:
+        KeyFileError: one of the files is there already, or they cannot be written.
+    """
+    ready = os.path.join(directory, f".{fqrn}.new-keys")
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        if not os.path.isdir(ready):
+            _refuse_existing(directory, fqrn)
+            _prepare(directory, ready, _make(fqrn, now))
+        _link_into_place(directory, ready)
+    except OSError as error:
+        raise KeyFileError(f"cannot write keys to {directory}: {error.strerror}") from error
+    return load_keys(directory, fqrn)
+
+
+def load_keys(directory: str, fqrn: Fqrn) -> RepositoryKeys:
+    """Read what publishing needs.
+
+    Raises:
+        KeyFileError: a file is missing, readable by others, no such key, or does not fit its other half.
+    """
+    path = os.path.join(directory, str(fqrn))
+    repository = RsaSigner.from_pem(_read_private(f"{path}.key"), what=f"{path}.key")
+    pem = read_key_file(f"{path}.crt")
+    try:
+        certificate = Certificate.from_pem(pem, what=f"{path}.crt")
+        masters = MasterKeys.from_pems({f"{path}.pub": read_key_file(f"{path}.pub")})
+    except CorruptError as error:
+        raise KeyFileError(error.message) from error
+    if certificate.key != repository.public:
+        raise KeyFileError(f"{path}.crt is not the certificate of {path}.key")
+    return RepositoryKeys(
+        fqrn=fqrn,
+        masters=masters,
+        repository=repository,
+        certificate=certificate,
+        certificate_pem=pem,
+        channel=Ed25519Signer.from_pem(_read_private(f"{path}.channelkey"), what=f"{path}.channelkey"),
+    )
+
+
+def load_master_key(directory: str, fqrn: Fqrn) -> RsaSigner:
+    """Read the private master key, which signs the whitelist and the statement of channel keys.
+
+    Raises:
+        KeyFileError: it is missing, readable by others, no RSA key, or not the other half of the public one.
+    """
+    path = os.path.join(directory, str(fqrn))
+    master = RsaSigner.from_pem(_read_private(f"{path}.masterkey"), what=f"{path}.masterkey")
+    try:
+        public = MasterKeys.from_pems({f"{path}.pub": read_key_file(f"{path}.pub")})
+    except CorruptError as error:
+        raise KeyFileError(error.message) from error
+    if master.public not in public.keys:
+        raise KeyFileError(f"{path}.pub is not the public half of {path}.masterkey")
+    return master
+
+
+def _read_private(path: str) -> bytes:
+    data = read_key_file(path)
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & 0o077:
+        raise KeyFileError(
+            f"the private key {path} is open to others (mode {mode:04o})", hint=f"run: chmod 600 {path}"
+        )
+    return data
+
+
+def _make(fqrn: Fqrn, now: datetime) -> Mapping[str, bytes]:
+    """The content of each file, by its ending."""
+    master, repository = (rsa.generate_private_key(public_exponent=65537, key_size=_BITS) for _ in range(2))
+    return {
+        f"{fqrn}.masterkey": _private_pem(master),
+        f"{fqrn}.pub": master.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        ),
+        f"{fqrn}.key": _private_pem(repository),
+        f"{fqrn}.crt": make_certificate(fqrn, repository, now=now),
+        f"{fqrn}.channelkey": _private_pem(ed25519.Ed25519PrivateKey.generate()),
+    }
+
+
+def make_certificate(fqrn: Fqrn, key: rsa.RSAPrivateKey, *, now: datetime) -> bytes:
+    """A certificate as the real tools make it, in PEM: self-signed, a year, named after the repository."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{fqrn} CernVM-FS Release Managers"[:64])])
+    start = now.astimezone(UTC).replace(microsecond=0)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=_CERTIFICATE_DAYS))
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _private_pem(key: _PrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _refuse_existing(directory: str, fqrn: Fqrn) -> None:
+    for kind in _ALL:
+        path = os.path.join(directory, f"{fqrn}.{kind}")
+        if os.path.lexists(path):
+            raise KeyFileError(
+                f"{path} is there already", hint="keys are never overwritten: use another directory"
+            )
+
+
+def _prepare(directory: str, ready: str, files: Mapping[str, bytes]) -> None:
+    """Write ``files`` to a folder and, when all are on disk, give it the name ``ready``."""
+    with tempfile.TemporaryDirectory(dir=directory, prefix=".keys-", ignore_cleanup_errors=True) as work:
+        inner = os.path.join(work, "keys")
+        os.mkdir(inner, 0o700)
+        for name, content in files.items():
+            private = name.rpartition(".")[2] in _PRIVATE
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            file = os.open(os.path.join(inner, name), flags, 0o600 if private else 0o644)
+            with open(file, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(file)
+        os.rename(inner, ready)
+
+
+def _link_into_place(directory: str, ready: str) -> None:
+    names = sorted(os.listdir(ready))
+    for name in names:
+        source, target = os.path.join(ready, name), os.path.join(directory, name)
+        try:
+            os.link(source, target)
+        except FileExistsError as error:
+            # The same file: linked before a call was killed.
+            if not os.path.samefile(source, target):
+                raise KeyFileError(f"{target} is there already, and not of the keys in {ready}") from error
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(ready, name))
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(ready)

@@ -1,0 +1,101 @@
+"""Where a repository's files are read from: a directory here; ``webstratum`` has the servers.
+
+A stratum is never trusted. It hands out bytes by path, up to a limit that whoever asks must state; what they
+are worth is decided by name and signature, further up.
+"""
+
+import errno
+import os
+import stat
+from typing import Final, Protocol
+
+from headstart.errors import CorruptError, MissingError, UnavailableError
+
+_MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+
+
+class Stratum(Protocol):
+    """A source of a repository's files. Safe to use from several threads."""
+
+    @property
+    def name(self) -> str:
+        """How to name it in messages."""
+        ...
+
+    def fetch(self, path: str, *, limit: int, fresh: bool = False) -> bytes:
+        """Read one file.
+
+        Args:
+            path: relative to the repository's root, such as ``data/ab/cdef``.
+            limit: bytes that it may have.
+            fresh: ask caches on the way for a new copy, after a bad one.
+
+        Raises:
+            MissingError: there is no such file.
+            UnavailableError: the source does not answer, or with an error.
+            CorruptError: it has more than ``limit`` bytes; no more than that were read.
+        """
+        ...
+
+
+def check_path(path: str) -> str:
+    """Refuse a path that would lead out of the repository.
+
+    Raises:
+        CorruptError: it is absolute, or has ``..``, an empty part, or a NUL.
+    """
+    if "\0" in path or any(part in ("", ".", "..") for part in path.split("/")):
+        raise CorruptError(f"{path[:200]!r} is not a path inside a repository")
+    return path
+
+
+def too_long(path: str, limit: int, name: str) -> CorruptError:
+    """The error of a file with more bytes than it may have."""
+    return CorruptError(
+        f"{path} from {name} has more than the {limit} bytes it may have",
+        hint="it is damaged, or something else answers in its place",
+    )
+
+
+class DirectoryStratum:
+    """A repository's storage, in a directory."""
+
+    def __init__(self, root: str) -> None:
+        self._root = os.path.abspath(root)
+
+    @property
+    def name(self) -> str:
+        """The directory."""
+        return self._root
+
+    def fetch(self, path: str, *, limit: int, fresh: bool = False) -> bytes:  # noqa: ARG002 - nothing caches here
+        """Read one file; see ``Stratum``."""
+        place = os.path.join(self._root, check_path(path))
+        try:
+            # O_NONBLOCK: a fifo in the place of a file must not keep the reader waiting.
+            file = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                return _read(file, path, limit=limit, name=self._root)
+            finally:
+                os.close(file)
+        except OSError as error:
+            if error.errno in _MISSING:
+                raise MissingError(f"there is no {path} in {self._root}") from error
+            raise UnavailableError(f"cannot read {place}: {error.strerror}") from error
+
+
+def _read(file: int, path: str, *, limit: int, name: str) -> bytes:
+    status = os.fstat(file)
+    size = status.st_size
+    if not stat.S_ISREG(status.st_mode):
+        raise UnavailableError(f"{path} in {name} is no regular file")
+    if size > limit:
+        raise too_long(path, limit, name)
+    parts: list[bytes] = []
+    left = limit + 1
+    while left > 0 and (part := os.read(file, min(size + 1, left))):
+        parts.append(part)
+        left -= len(part)
+    if left <= 0:
+        raise too_long(path, limit, name)
+    return parts[0] if len(parts) == 1 else b"".join(parts)

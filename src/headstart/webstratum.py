@@ -1,0 +1,177 @@
+"""Reading a repository from a web server, through a proxy or not. Standard library only.
+
+One connection per thread, kept open. Redirects are not followed (format section 18), nothing is unpacked on the
+way, and no answer can keep the reader for ever: neither one that never ends nor one that drips.
+"""
+
+import http.client
+import threading
+import time
+from typing import Final, Self
+from urllib.parse import SplitResult, quote, urlsplit
+
+from headstart.errors import ConfigurationError, Error, MissingError, UnavailableError
+from headstart.stratum import check_path, too_long
+
+_PIECE: Final = 1 << 18
+_SLOWEST: Final = 1024
+"""Bytes per second, as the real client's low speed limit."""
+_HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "headstart", "Connection": "keep-alive"}
+_FRESH: Final = {"Cache-Control": "no-cache", "Pragma": "no-cache"}
+_HINT: Final = "check the address, the server and the proxy"
+
+
+class HttpStratum:
+    """A repository below a URL, such as ``http://host/cvmfs/julia.example.org``."""
+
+    def __init__(self, url: str, *, proxy: str | None = None, timeout: float = 10.0) -> None:
+        """Prepare; nothing is sent yet.
+
+        Args:
+            url: of the repository's root; http or https.
+            proxy: ``http://host:port``, or None to connect directly.
+            timeout: seconds that a server may take to answer or to go on; also how long it may be too slow.
+
+        Raises:
+            ConfigurationError: not such a URL.
+        """
+        self._url = url.rstrip("/")
+        self._target = _parse(url, ("http", "https"))
+        self._proxy = None if proxy is None else _parse(proxy, ("http",))
+        self._timeout = timeout
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._connections: list[http.client.HTTPConnection] = []
+
+    @property
+    def name(self) -> str:
+        """The URL."""
+        return self._url
+
+    def fetch(self, path: str, *, limit: int, fresh: bool = False) -> bytes:
+        """Read one file; see ``stratum.Stratum``."""
+        check_path(path)
+        response = self._request(path, _HEADERS | _FRESH if fresh else _HEADERS)
+        try:
+            data = self._answer(response, path, limit)
+        except (OSError, http.client.HTTPException) as error:
+            self._drop()
+            raise self._unavailable(path, error) from error
+        except Error:
+            # What is left of an answer would be taken for the next one's.
+            self._drop()
+            raise
+        response.close()
+        return data
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        with self._lock:
+            for connection in self._connections:
+                connection.close()
+            self._connections.clear()
+        self._local = threading.local()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _unavailable(self, path: str, error: Exception) -> UnavailableError:
+        return UnavailableError(
+            f"cannot read {self._url}/{path}: {str(error) or type(error).__name__}", hint=_HINT
+        )
+
+    def _request(self, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+        below = f"{self._target.path.rstrip('/')}/{quote(path)}"
+        forwarded = self._proxy is not None and self._target.scheme == "http"
+        wanted = f"http://{self._target.netloc}{below}" if forwarded else below
+        connection, used = self._connection()
+        try:
+            try:
+                return _ask(connection, wanted, headers)
+            except (ConnectionError, http.client.RemoteDisconnected):
+                # A server may close a connection that was idle: that says nothing about this request.
+                if not used:
+                    raise
+                connection.close()
+                return _ask(connection, wanted, headers)
+        except (OSError, http.client.HTTPException) as error:
+            self._drop()
+            raise self._unavailable(path, error) from error
+
+    def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
+        """This thread's connection, and whether it was used before."""
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            return connection, True
+        to = self._proxy or self._target
+        kind = http.client.HTTPSConnection if to.scheme == "https" else http.client.HTTPConnection
+        if self._proxy is not None and self._target.scheme == "https":
+            kind = http.client.HTTPSConnection
+        connection = kind(to.hostname or "", to.port, timeout=self._timeout)
+        if self._proxy is not None and self._target.scheme == "https":
+            connection.set_tunnel(self._target.hostname or "", self._target.port or 443)
+        self._local.connection = connection
+        with self._lock:
+            self._connections.append(connection)
+        return connection, False
+
+    def _drop(self) -> None:
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+
+    def _answer(self, response: http.client.HTTPResponse, path: str, limit: int) -> bytes:
+        if response.status in (404, 410):
+            raise MissingError(f"there is no {path} at {self._url} ({response.status})")
+        if response.status != 200:
+            raise UnavailableError(
+                f"{self._url}/{path} answers {response.status} {response.reason}"[:300], hint=_HINT
+            )
+        return self._body(response, path, limit)
+
+    def _body(self, response: http.client.HTTPResponse, path: str, limit: int) -> bytes:
+        promised = response.length
+        if promised is not None and promised > limit:
+            raise too_long(path, limit, self._url)
+        parts: list[bytes] = []
+        size = 0
+        start = time.monotonic()
+        while part := response.read1(min(_PIECE, limit + 1 - size)):
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise too_long(path, limit, self._url)
+            passed = time.monotonic() - start
+            if passed > self._timeout and size < passed * _SLOWEST:
+                raise UnavailableError(f"{self._url}/{path} comes too slowly: {size} bytes in {passed:.0f} s")
+        if promised is not None and size != promised:
+            raise UnavailableError(
+                f"{self._url}/{path} is cut short: {size} of {promised} bytes came", hint=_HINT
+            )
+        return b"".join(parts)
+
+
+def _ask(
+    connection: http.client.HTTPConnection, wanted: str, headers: dict[str, str]
+) -> http.client.HTTPResponse:
+    connection.request("GET", wanted, headers=headers)
+    return connection.getresponse()
+
+
+def _parse(url: str, schemes: tuple[str, ...]) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    extras = parts.query or parts.fragment or parts.username
+    printable = url.isascii() and url.isprintable() and " " not in url
+    if parts.scheme in schemes and parts.hostname and port != 0 and not extras and printable:
+        return parts
+    raise ConfigurationError(
+        f"{url[:200]!r} is not an address of a repository or a proxy",
+        hint=f"write {schemes[0]}://HOST[:PORT]/PATH, without user, query or fragment",
+    )
