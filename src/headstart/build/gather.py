@@ -1,0 +1,65 @@
+"""Reading what a plan is made from: settings, project, Julia, CPU."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from headstart.build.plan import Inputs
+from headstart.build.sources import read_project
+from headstart.build.trees import julia_tree
+from headstart.julia import capabilities, require_features, target
+from headstart.machine import JuliaInstall, cpu_flags, data_text, find_julia, read_text, recipe_texts
+from headstart.microarchitecture import LEVELS
+from headstart.names import Fqrn
+from headstart.process import Runner
+from headstart.project import SETTINGS_FILE, Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the user asked for."""
+
+    project: str
+    """The project's directory."""
+    stage: str
+    """The staging directory."""
+    fqrn: Fqrn
+    targets: tuple[str, ...]
+    """In place of those in ``Headstart.toml``; none when nothing was said."""
+    julia: str
+    """A Julia in place of the one that would be found; empty when nothing was said."""
+
+
+def gather(request: Request, env: Mapping[str, str], run: Runner) -> tuple[Inputs, JuliaInstall]:
+    """Read everything that a release is made of; nothing is written.
+
+    Raises:
+        ConfigurationError: the project, its lock or its settings are wrong, or there is no such target.
+        MissingToolError: no Julia, or none that can be shipped.
+        IncompatibleError: a target above this machine's level, or a Julia that is not known.
+    """
+    path = os.path.join(os.path.abspath(request.project), SETTINGS_FILE)
+    hint = 'write one with at least name = "..." (the name that the stack is published by)'
+    settings = Settings.parse(read_text(path, "it says what the stack is called", hint), path)
+    # Cheap checks first: the words, then the project, then the machine.
+    levels = request.targets or settings.targets
+    project = read_project(request.project, request.stage)
+    install = find_julia(request.julia, settings.julia, env, run)
+    version = install.probe.version
+    table = data_text("targets.toml")
+    targets = [target(table, level, version) for level in dict.fromkeys(levels)]
+    targets.sort(key=lambda one: tuple(LEVELS).index(one.level))
+    offered = cpu_flags()
+    for one in targets:
+        require_features(one, offered)
+    inputs = Inputs(
+        fqrn=request.fqrn,
+        settings=settings,
+        project=project,
+        julia=julia_tree(install),
+        version=version,
+        capabilities=capabilities(data_text("julia.toml"), version),
+        targets=tuple(targets),
+        recipe=recipe_texts(),
+    )
+    return inputs, install

@@ -1,0 +1,193 @@
+"""The commands of a build. All of them run inside a mount namespace in which the work stands at its final path.
+
+Everything that a command reads or writes is below ``/cvmfs/<repository>``: the release at its own place, its
+Julia at its own, and what is thrown away below ``.build``. So no path of the builder's can get into an image.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from headstart.build.plan import BuildPlan, image_path
+from headstart.julia import Target
+from headstart.namespace import Bind, wrap
+from headstart.process import Command
+from headstart.script import LAUNCHER_PATH
+
+BUILD: Final = ".build"
+NOBODY: Final = 65534
+_TETHER: Final = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 9); os.execvp(sys.argv[1], sys.argv[1:])"
+"""PR_SET_PDEATHSIG, SIGKILL: what a build has started dies with it, however it dies."""
+_TERMINAL: Final = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))"
+
+WAYS: Final = ("pipe", "file", "terminal")
+"""What standard output may be. Julia compiles printing for each of them anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """Where a plan is carried out.
+
+    Every path but ``root`` is one inside the namespace.
+    """
+
+    plan: BuildPlan
+    root: str
+    """The directory that stands at ``/cvmfs/<repository>``."""
+    compiler: str
+    libraries: tuple[str, ...]
+    """Paths, inside Julia's tree, of what an image is linked against."""
+    privileged: bool
+    """Whether this process is root, and so can become somebody else for the smoke test."""
+
+    @property
+    def mountpoint(self) -> str:
+        """``/cvmfs/<repository>``."""
+        return self.plan.inputs.fqrn.mountpoint
+
+    def outside(self, path: str) -> str:
+        """Where a path inside is really."""
+        return self.root + path.removeprefix(self.mountpoint)
+
+    def scratch(self, *names: str) -> str:
+        """A path below what is thrown away."""
+        return "/".join((self.mountpoint, BUILD, *names))
+
+    @property
+    def program(self) -> str:
+        """Julia's program."""
+        return f"{self.plan.julia_path}/{self.plan.inputs.julia.executable}"
+
+    @property
+    def stock_image(self) -> str:
+        """Julia's own system image."""
+        return f"{self.plan.julia_path}/{self.plan.inputs.julia.system_image}"
+
+    def image(self, target: Target) -> str:
+        """The system image of a target."""
+        return f"{self.plan.path}/{image_path(target)}"
+
+    def environment(self, depot: str) -> dict[str, str]:
+        """What a Julia of the build sees: nothing of the user's."""
+        julia = self.plan.inputs.julia
+        share = f"{self.plan.julia_path}/{julia.share}"
+        variables = {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": self.scratch("home"),
+            "TMPDIR": self.scratch("tmp"),
+            "LANG": "C.UTF-8",
+            "JULIA_DEPOT_PATH": f"{depot}:{self.plan.path}/depot:{share}",
+            "JULIA_LOAD_PATH": "@:@stdlib",
+            "JULIA_PROJECT": f"{self.plan.path}/project",
+            "JULIA_NUM_THREADS": "1",
+            "JULIA_NUM_PRECOMPILE_TASKS": "1",
+            "JULIA_IMAGE_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "HEADSTART_SHARE": share,
+        }
+        if julia.library_path:
+            variables["LD_LIBRARY_PATH"] = ":".join(
+                f"{self.plan.julia_path}/{path}" for path in julia.library_path
+            )
+        return variables
+
+    def julia(self, *words: str) -> tuple[str, ...]:
+        """A start of the stock Julia that works towards an image."""
+        options = ("--startup-file=no", "--history-file=no", "--color=no")
+        return (self.program, *options, *self.plan.inputs.capabilities.build_options, *words)
+
+    def command(self, argv: tuple[str, ...], env: Mapping[str, str]) -> Command:
+        """Run ``argv`` inside, with everything writable."""
+        return self._inside(argv, env, writable=True, uid=None)
+
+    def _inside(
+        self, argv: tuple[str, ...], env: Mapping[str, str], *, writable: bool, uid: int | None
+    ) -> Command:
+        bind = Bind(self.root, self.mountpoint, writable)
+        tether = (sys.executable, "-I", "-S", "-c", _TETHER)
+        return Command(argv=(*tether, *wrap((bind,), argv, uid=uid)), env=env, cwd="/")
+
+    def recipe(self, name: str) -> str:
+        """One of the recipe's scripts."""
+        return self.scratch("recipe", name)
+
+    def packages(self) -> tuple[str, ...]:
+        """The packages as the recipe's scripts take them."""
+        return tuple(f"{package.uuid}={package.name}" for package in self.plan.packages)
+
+    def precompile(self) -> Command:
+        """Compile the packages' caches into a depot that is thrown away."""
+        env = self.environment(self.scratch("depot"))
+        return self.command(self.julia(self.recipe("precompile.jl"), *self.packages()), env)
+
+    def trace(self, script: tuple[str, ...], way: str, statements: str) -> Command:
+        """Run a script in an ordinary Julia and note what it compiles.
+
+        Args:
+            script: the words after Julia's options.
+            way: what standard output is.
+            statements: the file for the notes.
+        """
+        argv = self.julia(f"--trace-compile={statements}", *script)
+        return self.command(through(way, argv, statements + ".out"), self.environment(self.scratch("depot")))
+
+    def compile(self, target: Target, statements: str) -> Command:
+        """Write the image's object code."""
+        argv = self.julia(
+            *("-C", target.cpu_target, "-O3", "--threads=1"),
+            f"--sysimage={self.stock_image}",
+            f"--output-o={self.object(target)}",
+            *(self.recipe("build_image.jl"), statements, *self.packages()),
+        )
+        return self.command(argv, self.environment(self.scratch("depot")))
+
+    def object(self, target: Target) -> str:
+        """The image's object code, an archive."""
+        return self.scratch(f"{target.level}-o.a")
+
+    def link(self, target: Target) -> Command:
+        """Link the image."""
+        folders = dict.fromkeys(os.path.dirname(path) for path in self.libraries)
+        argv = (
+            self.compiler,
+            *("-shared", "-fPIC", "-o", self.image(target)),
+            *("-Wl,--whole-archive", self.object(target), "-Wl,--no-whole-archive"),
+            *(f"-L{folder}" for folder in folders),
+            *(f"-Wl,-rpath-link,{folder}" for folder in folders),
+            *(f"-l:{os.path.basename(path)}" for path in self.libraries),
+        )
+        return self.command(argv, self.environment(self.scratch("depot")))
+
+    def started(self, target: Target, way: str, words: tuple[str, ...]) -> Command:
+        """A start of the finished release, as a node would: read-only, and as nobody where that can be."""
+        env = {"HEADSTART_TARGET": target.level, "HEADSTART_QUIET": "1", **self._nobody()}
+        return self._smoke((f"{self.plan.path}/{LAUNCHER_PATH}", *words), way, env)
+
+    def baseline(self, way: str, words: tuple[str, ...]) -> Command:
+        """The same with stock Julia, for what it compiles on its own."""
+        env = {**self.environment(self.scratch("nothing")), **self._nobody()}
+        argv = (self.program, "--startup-file=no", *self.plan.inputs.capabilities.run_options, *words)
+        return self._smoke(argv, way, env)
+
+    def _nobody(self) -> dict[str, str]:
+        return {
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "HOME": "/nonexistent",
+            "TMPDIR": "/tmp",  # noqa: S108  # Julia's own way to name its files there is safe
+            "LANG": "C.UTF-8",
+        }
+
+    def _smoke(self, argv: tuple[str, ...], way: str, env: Mapping[str, str]) -> Command:
+        uid = NOBODY if self.privileged else None
+        return self._inside(through(way, argv, "/dev/null"), env, writable=False, uid=uid)
+
+
+def through(way: str, argv: tuple[str, ...], file: str) -> tuple[str, ...]:
+    """Start ``argv`` with another kind of standard output; with ``pipe`` it is what the runner gives it."""
+    if way == "file":
+        return ("/bin/sh", "-c", 'file=$1; shift; exec "$@" >"$file"', "sh", file, *argv)
+    if way == "terminal":
+        return (sys.executable, "-I", "-S", "-c", _TERMINAL, *argv)
+    return argv

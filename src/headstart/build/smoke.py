@@ -1,0 +1,69 @@
+"""The smoke test: the finished release, started as a node would start it, compiles nothing of its own.
+
+What a Julia compiles in any start, however empty, is stock Julia's own and is subtracted. Up to 1.8 the list of
+``--trace-compile`` is exact. From 1.9 it names statements even when nothing was compiled, so there the compile
+time and the bytes of new machine code decide, and the list only says where to look.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from headstart.build.recipe import WAYS, Workshop
+from headstart.julia import Proof, Target
+from headstart.process import Command, Finished
+
+_COUNTERS: Final = "headstart-compiled:"
+_TRACE: Final = "--trace-compile=stderr"
+Must = Callable[[Command, str], Finished]
+
+
+class SmokeTest:
+    """Starts a release's script for each kind of output.
+
+    Args:
+        shop: where the release is.
+        must: runs a command, and raises when it fails.
+        script: the script's path; empty to run ``loading`` instead.
+        loading: a line of Julia that loads the packages.
+    """
+
+    def __init__(self, shop: Workshop, must: Must, script: str, loading: str) -> None:
+        self._shop = shop
+        self._must = must
+        self._words = (script,) if script else ("-e", loading)
+
+    def left(self, target: Target) -> frozenset[str]:
+        """The statements that one image still compiles; none when it is good."""
+        found: set[str] = set()
+        for way in WAYS:
+            what = f"the smoke test of {target.level} (output to a {way})"
+            usual = self._statements(self._must(self._shop.baseline(way, (_TRACE, "-e", "")), "stock Julia"))
+            more = (
+                self._statements(self._must(self._shop.started(target, way, (_TRACE, *self._words)), what))
+                - usual
+            )
+            if (
+                more
+                and self._shop.plan.inputs.capabilities.proof is Proof.COUNTERS
+                and not self._cost(target, way)
+            ):
+                more = frozenset()
+            found |= more
+        return frozenset(found)
+
+    def _statements(self, done: Finished) -> frozenset[str]:
+        lines = (done.err + b"\n" + done.out).decode(errors="replace").splitlines()
+        return frozenset(line.strip() + "\n" for line in lines if line.startswith("precompile("))
+
+    def _cost(self, target: Target, way: str) -> bool:
+        """Whether the script costs compile time or new machine code, beyond what counting it costs."""
+        counters = self._shop.recipe("counters.jl")
+        script = self._words[-1:] if self._words[0] != "-e" else ()
+        usual = self._counted(self._must(self._shop.started(target, way, (counters,)), "counting"))
+        spent = self._counted(self._must(self._shop.started(target, way, (counters, *script)), "counting"))
+        return any(one > other for one, other in zip(spent, usual, strict=True))
+
+    def _counted(self, done: Finished) -> tuple[int, ...]:
+        text = (done.err + b"\n" + done.out).decode(errors="replace")
+        line = next((line for line in text.splitlines() if line.startswith(_COUNTERS)), "")
+        return tuple(int(word) for word in line.removeprefix(_COUNTERS).split())

@@ -1,0 +1,82 @@
+"""``headstart build``."""
+
+import argparse
+import os
+import sys
+from datetime import UTC, datetime
+
+from headstart.build import Means, Request, Stage, apply, gather, plan
+from headstart.console import Console
+from headstart.machine import depots, find_compiler
+from headstart.names import Fqrn
+from headstart.process import run_process
+from headstart.record import canonical
+
+HELP = """Build a release of a Julia project into a staging directory.
+
+The project's Manifest.toml is the lock: nothing is resolved anew. One system image is built for each target,
+checked, and started once; it must then compile nothing. The release's id is known before the build, from its
+inputs, and a release that is already staged is not built again."""
+
+_NETWORK = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "julia_pkg_server",
+            "julia_ssl_ca_roots_path", "julia_ssl_no_verify_hosts", "julia_pkg_use_cli_git")  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("project", metavar="PROJECT", help="directory with Headstart.toml and a locked project")
+    parser.add_argument("--stage", metavar="DIR", required=True, help="staging directory, made when missing")
+    parser.add_argument(
+        "--repository", metavar="FQRN", required=True, help="name of the repository it will be published in"
+    )
+    parser.add_argument(
+        "--target", metavar="T", action="append", default=[], help="build for this level only; may be repeated"
+    )
+    parser.add_argument("--julia", metavar="PATH", default="", help="the Julia to build with and to ship")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
+    parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Plan, and unless it is a dry run, build."""
+    request = Request(
+        project=args.project,
+        stage=args.stage,
+        fqrn=Fqrn(args.repository),
+        targets=tuple(args.target),
+        julia=args.julia,
+    )
+    console = Console(sys.stderr)
+    env = dict(os.environ)
+    inputs, install = gather(request, env, run_process)
+    todo = plan(inputs)
+    if args.dry_run:
+        sys.stdout.write("\n".join(todo.lines()) + "\n")
+        return 0
+    for line in todo.lines():
+        console.note(f"           {line}")
+    means = Means(
+        install=install,
+        compiler=find_compiler(env),
+        depots=depots(env),
+        network={name: value for name, value in env.items() if name.lower() in _NETWORK},
+        run=run_process,
+        console=console,
+        now=datetime.now(UTC),
+        privileged=os.geteuid() == 0,
+        parallel=max(1, len(os.sched_getaffinity(0))),
+    )
+    with Stage(args.stage) as stage:
+        built = apply(todo, stage, means)
+    outcome = {
+        "stack": str(built.release.stack),
+        "release": str(built.release.id),
+        "digest": str(built.digest),
+        "path": built.path,
+        "built": built.new,
+    }
+    if args.json:
+        sys.stdout.buffer.write(canonical(outcome))
+    else:
+        sys.stdout.write(f"{outcome['stack']} {outcome['release']} {outcome['digest']}\n{outcome['path']}\n")
+    return 0
