@@ -26,7 +26,8 @@ LAYERS = (
 
 NODE = {
     "errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "namespace",
-    "stratum", "webstratum", "publickeys", "snapshot", "published", "cache", "inflating", "hydrate", "launch", "inspect", "process",
+    "webstratum", "publickeys",
+    "stratum", "snapshot", "published", "cache", "inflating", "hydrate", "launch", "inspect", "process",
     "record", "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check",
     "cvmfs.objects", "cvmfs.catalog", "cvmfs.der", "cvmfs.signature", "cvmfs.manifest", "cvmfs.whitelist",
     "cvmfs.trust", "cvmfs.history", "cli", "cli.run", "cli.list", "cli.show", "cli.verify",
