@@ -26,6 +26,8 @@ from headstart.errors import CorruptError, Error, LockedError, MissingError, Sto
 
 _STAGING: Final = "data/txn/headstart"
 _LOCK: Final = "data/txn/headstart.lock"
+_BEFORE_THE_MANIFEST: Final = {"data", ".cvmfswhitelist", ".cvmfs_master_replica", ".cvmfsreflog"}
+"""What a repository may have before its first manifest makes it one."""
 _MODE: Final = 0o644
 _HINTS: Final = {
     errno.ENOSPC: "make room and publish again: the published state is untouched",
@@ -112,9 +114,9 @@ class DirectoryStore:
         return os.path.isfile(self._at(path))
 
     def is_empty(self) -> bool:
-        """Whether there is nothing yet but what an interrupted ``prepare`` left."""
+        """Whether there is nothing yet but what an interrupted creation left."""
         try:
-            return set(os.listdir(self.root)) <= {"data"} and not self.has(".cvmfspublished")
+            return set(os.listdir(self.root)) <= _BEFORE_THE_MANIFEST
         except FileNotFoundError:
             return True
         except OSError as error:

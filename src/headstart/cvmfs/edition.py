@@ -120,6 +120,7 @@ class Manner:
 class NewCatalog:
     """A catalog to be put into storage."""
 
+    mountpoint: bytes
     name: ObjectName
     stored: bytes
     size: int
@@ -230,7 +231,8 @@ class Edition:
         stored = manner.encode(made.database)
         digest = manner.algorithm.digest(stored)
         size = len(made.database)
-        new = NewCatalog(name=ObjectName(digest=digest, kind=Kind.CATALOG), stored=stored, size=size)
+        name = ObjectName(digest=digest, kind=Kind.CATALOG)
+        new = NewCatalog(mountpoint=draft.mountpoint, name=name, stored=stored, size=size)
         return Nested(digest=digest, size=size), made.statistics, new
 
     def _reference(self, mountpoint: bytes, digest: Digest) -> Nested:

@@ -1,0 +1,148 @@
+"""Creating a repository: signed, and with nothing in it but the statement of its channel keys."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from headstart.channel import ROOT_PATH, Root
+from headstart.cvmfs.edition import Edition, Graft, Manner
+from headstart.cvmfs.entry import Entry, File, Stat, name_of
+from headstart.cvmfs.history import History
+from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
+from headstart.cvmfs.objects import Algorithm, Kind, ObjectName, Revision, deflate
+from headstart.cvmfs.reflog import Reflog
+from headstart.cvmfs.signature import seal
+from headstart.cvmfs.signing import RsaSigner
+from headstart.cvmfs.whitelist import WHITELIST_FILE, Whitelist
+from headstart.errors import Error, StorageError
+from headstart.keys import RepositoryKeys
+from headstart.names import Fqrn
+from headstart.repository.state import Advance, Settings, advance
+from headstart.store import DirectoryStore, Transaction
+
+WHITELIST_DAYS: Final = 30
+"""How long a whitelist is valid, as the real tools have it."""
+_REPLICA_MARKER: Final = ".cvmfs_master_replica"
+_DEFAULT: Final = Settings()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllKeys:
+    """What creation needs: the master key too, which may be put away afterwards."""
+
+    keys: RepositoryKeys
+    master: RsaSigner
+
+
+def create(store: DirectoryStore, all_keys: AllKeys, now: datetime, settings: Settings = _DEFAULT) -> Manifest:
+    """Make a repository in an empty directory.
+
+    The manifest is written last: interrupted before, there is no repository yet, and doing it again makes one.
+
+    Args:
+        store: where; the directory need not exist.
+        all_keys: of the repository.
+        now: UTC.
+        settings: what it is to be like.
+
+    Raises:
+        StorageError: the directory is a repository already, is not empty, or cannot be written.
+        LockedError: somebody else is at it.
+    """
+    keys = all_keys.keys
+    if store.has(MANIFEST_FILE):
+        raise StorageError(f"{store.root} is a repository already", hint="publish to it, or name another place")
+    if not store.is_empty():
+        raise StorageError(f"{store.root} is not empty", hint="name a directory that is empty or not there yet")
+    store.prepare()
+    when = int(now.timestamp())
+    with store.transaction() as into:
+        if store.has(MANIFEST_FILE):
+            raise StorageError(f"{store.root} has just become a repository")
+        into.replace(WHITELIST_FILE, whitelist(all_keys, now, settings.algorithm))
+        into.replace(_REPLICA_MARKER, b"This file marks the repository as one that may be replicated.\n")
+        manner = Manner(
+            revision=Revision(1),
+            when=when,
+            ttl=settings.ttl,
+            algorithm=settings.algorithm,
+            encode=settings.encode,
+        )
+        edition = Edition(None, manner)
+        root = Root(
+            fqrn=keys.fqrn, version=1, keys={keys.channel.keyid: keys.channel.public}, threshold=1
+        ).signed(all_keys.master)
+        edition.graft(small_file(ROOT_PATH.encode(), root, into, when, settings))
+        edited = edition.finish()
+        metainfo = _put_metainfo(keys.fqrn, into, settings.algorithm)
+        if edited.root is None:
+            raise Error(
+                "a new repository came out without a root catalog", hint="report this fault of Headstart"
+            )
+        draft = Manifest(
+            fqrn=keys.fqrn,
+            root_catalog=edited.root.name.digest,
+            root_size=edited.root.size,
+            ttl=settings.ttl,
+            revision=Revision(1),
+            garbage_collectable=settings.garbage_collectable,
+            certificate=edited.root.name.digest,  # put right by the step itself
+            timestamp=when,
+            metainfo=metainfo.digest,
+        )
+        step = Advance(
+            store=store,
+            keys=keys,
+            into=into,
+            catalogs=edited.catalogs,
+            draft=draft,
+            history=History(fqrn=keys.fqrn),
+            reflog=Reflog(fqrn=keys.fqrn),
+            settings=settings,
+        )
+        return advance(step, now)
+
+
+def whitelist(all_keys: AllKeys, now: datetime, algorithm: Algorithm) -> bytes:
+    """A whitelist of the repository's one certificate, signed with the master key."""
+    start = now.astimezone(UTC).replace(microsecond=0)
+    text = Whitelist(
+        fqrn=all_keys.keys.fqrn,
+        issued=start,
+        expires=start + timedelta(days=WHITELIST_DAYS),
+        fingerprints=(all_keys.keys.certificate.fingerprint(algorithm),),
+    ).to_bytes()
+    return seal(text, algorithm=algorithm, sign=all_keys.master.sign_plain)
+
+
+def small_file(path: bytes, content: bytes, into: Transaction, when: int, settings: Settings) -> Graft:
+    """Put a small file's object, and say what is to appear at its path."""
+    stored = settings.encode(content)
+    digest = settings.algorithm.digest(stored)
+    into.put(ObjectName(digest=digest, kind=Kind.FILE), stored)
+    entry = File(name=name_of(path), stat=Stat(mode=0o644, mtime=when), size=len(content), digest=digest)
+    entries: Mapping[bytes, Entry] = {path: entry}
+    return Graft(path=path, entries=entries)
+
+
+def _put_metainfo(fqrn: Fqrn, into: Transaction, algorithm: Algorithm) -> ObjectName:
+    # Stock compression: a replica compresses this object again and files it under the name that it has here.
+    stored = deflate(json.dumps(_metainfo(fqrn), indent=2).encode() + b"\n")
+    name = ObjectName(digest=algorithm.digest(stored), kind=Kind.METAINFO)
+    into.put(name, stored)
+    return name
+
+
+def _metainfo(fqrn: Fqrn) -> Mapping[str, object]:
+    return {
+        "administrator": "",
+        "email": "",
+        "organisation": "",
+        "description": f"Julia releases of {fqrn}, published by Headstart",
+        "url": "",
+        "recommended-stratum0": "",
+        "recommended-stratum1s": [],
+        "custom": {},
+    }

@@ -1,0 +1,299 @@
+"""Publishing: a plan that can be printed, and what carries it out.
+
+A release's directory and a Julia's are immutable. If one is there already, its record must be the very same,
+and then nothing is done but reading the stage against the record, so that a changed stage never passes for what
+is published. All that is new goes into one new revision, or none if nothing is new.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Final
+
+from headstart.channel import LIMIT, POINTER_TYPE, ROOT_PATH, Pointer, Root, pointer_path, read_root
+from headstart.cvmfs.edition import Graft
+from headstart.cvmfs.entry import Entry
+from headstart.cvmfs.manifest import Manifest
+from headstart.cvmfs.objects import Revision
+from headstart.dsse import Envelope
+from headstart.dsse import verify as verify_envelope
+from headstart.errors import ImmutableError, KeyFileError, MissingError, TrustError
+from headstart.ingest import Ingested, Progress, Recipe, ingest, verify
+from headstart.keys import RepositoryKeys
+from headstart.names import ChannelName, StackName
+from headstart.repository.create import small_file
+from headstart.repository.state import Repository, Settings
+from headstart.stage import StagedRelease, StagedTree
+from headstart.store import Store
+from headstart.tree import AS_IT_IS, Manners, Source, Staged, walk
+
+POINTER_DAYS: Final = 30
+_RECORD_LIMIT: Final = 1 << 28
+_QUIET: Final[Progress] = lambda _: None  # noqa: E731 - a default that does nothing
+
+
+class Action(StrEnum):
+    """What a step of a plan does."""
+
+    PUBLISH = "publish"
+    PRESENT = "present"
+    """It is there already, the same."""
+    POINT = "point"
+    KEEP = "keep"
+    """The pointer is right and fresh enough."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One line of a plan."""
+
+    action: Action
+    path: str
+    """In the repository."""
+    files: int
+    size: int
+    """Bytes of content."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a publication will do."""
+
+    steps: tuple[Step, ...]
+    pointer: Pointer | None
+    """The pointer to be signed; None where none is asked for or the present one stays."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether there will be a new revision."""
+        return any(step.action in (Action.PUBLISH, Action.POINT) for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A channel that is to point at the release."""
+
+    name: ChannelName
+    valid: timedelta = timedelta(days=POINTER_DAYS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """How a publication works; nothing of it changes what is published."""
+
+    recipe: Recipe = field(default_factory=Recipe)
+    progress: Progress = _QUIET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What a publication did."""
+
+    plan: Plan
+    revision: Revision
+    """Now the repository's, new or not."""
+    objects: int
+    """New objects of files."""
+    stored: int
+    """Bytes in them."""
+
+
+def plan(repository: Repository, staged: StagedRelease, channel: Channel | None, now: datetime) -> Plan:
+    """What publishing a stage will do; nothing is written.
+
+    Raises:
+        TrustError: the stage is for another repository, or the channel's present pointer is forged.
+        ImmutableError: something else is published at a path already.
+        KeyFileError: the channel key is not one of the repository's.
+    """
+    if staged.fqrn != repository.fqrn:
+        raise TrustError(
+            f"the stage was built for {staged.fqrn}, this repository is {repository.fqrn}",
+            hint="paths are baked into a release: build it for this repository",
+        )
+    steps = [_tree_step(repository, tree) for tree in staged.trees]
+    if channel is None:
+        return Plan(steps=tuple(steps), pointer=None)
+    path = pointer_path(staged.release.stack, channel.name)
+    pointer = _next_pointer(repository, staged, channel, now)
+    action = Action.POINT if pointer is not None else Action.KEEP
+    steps.append(Step(action=action, path=path, files=1, size=0))
+    return Plan(steps=tuple(steps), pointer=pointer)
+
+
+def _tree_step(repository: Repository, tree: StagedTree) -> Step:
+    action = Action.PUBLISH
+    path = tree.path.decode(errors="replace")
+    if repository.forest.lookup(tree.path) is not None:
+        if repository.content(tree.record_path, limit=_RECORD_LIMIT) != tree.record:
+            raise ImmutableError(
+                f"{path} is published in {repository.fqrn} already, with other content",
+                hint="what is published never changes: build anew, which gives a new release",
+            )
+        action = Action.PRESENT
+    return Step(action=action, path=path, files=len(tree.files), size=tree.size)
+
+
+def _next_pointer(
+    repository: Repository, staged: StagedRelease, channel: Channel, now: datetime
+) -> Pointer | None:
+    """The pointer to publish; None if the present one says the same and lives on for half its time."""
+    root = _channel_root(repository)
+    if repository.keys.channel.keyid not in root.keys:
+        raise KeyFileError(
+            f"the channel key in the key directory is not one that {repository.fqrn} names in {ROOT_PATH}",
+            hint="use the key directory that the repository was created with",
+        )
+    release = staged.release
+    last = _last_pointer(repository, root, release.stack, channel.name)
+    same = last is not None and (last.release, last.digest) == (release.id, staged.digest)
+    if last is not None and same and last.expires - now > channel.valid / 2:
+        return None
+    start = now.astimezone(UTC).replace(microsecond=0)
+    return Pointer(
+        fqrn=repository.fqrn,
+        stack=release.stack,
+        channel=channel.name,
+        release=release.id,
+        digest=staged.digest,
+        version=last.version + 1 if last is not None else 1,
+        issued=start,
+        expires=start + channel.valid,
+    )
+
+
+def _channel_root(repository: Repository) -> Root:
+    data = repository.content(ROOT_PATH.encode(), limit=LIMIT)
+    if data is None:
+        raise MissingError(
+            f"{repository.fqrn} has no {ROOT_PATH}, so it can have no channels",
+            hint="make the repository with headstart repo create",
+        )
+    return read_root(data, master=repository.keys.masters.by_id, fqrn=repository.fqrn)
+
+
+def _last_pointer(repository: Repository, root: Root, stack: StackName, channel: ChannelName) -> Pointer | None:
+    path = pointer_path(stack, channel)
+    data = repository.content(path.encode(), limit=LIMIT)
+    if data is None:
+        return None
+    # Expired or not: only its version and what it points at matter here, and both are signed.
+    where = f"{repository.fqrn}: {path}"
+    envelope = Envelope.from_bytes(data, where=where)
+    payload = verify_envelope(
+        envelope, root.keys, threshold=root.threshold, payload_type=POINTER_TYPE, where=where
+    )
+    return Pointer.from_bytes(payload, where=where)
+
+
+def publish(
+    target: tuple[Store, RepositoryKeys],
+    staged: StagedRelease,
+    channel: Channel | None,
+    now: datetime,
+    means: Means | None = None,
+) -> Published:
+    """Publish a stage as one new revision.
+
+    Args:
+        target: the storage and the keys of its repository.
+        staged: the stage, read.
+        channel: what is to point at it, if anything.
+        now: UTC.
+        means: how to work.
+
+    Raises:
+        LockedError: somebody else publishes.
+        Error: as ``plan``, and whatever reading and writing may run into; the present state is untouched.
+    """
+    store, keys = target
+    means = means or Means()
+    with store.transaction() as into:
+        repository = Repository.open(store, keys, now)
+        todo = plan(repository, staged, channel, now)
+        settings = _settings(repository, means)
+        edition = repository.edition(now, settings)
+        objects = stored = 0
+        for tree, step in zip(staged.trees, todo.steps, strict=False):
+            if step.action is Action.PRESENT:
+                verify(tree.files, tree.expected, workers=means.recipe.workers)
+                means.progress(tree.size)
+                continue
+            taken = ingest(
+                tree.files,
+                into,
+                _recipe(repository, means),
+                expected=tree.expected,
+                progress=means.progress,
+            )
+            objects, stored = objects + taken.objects, stored + taken.stored
+            edition.graft(_graft(tree.path, tree.entries, taken))
+        if todo.pointer is not None:
+            content = todo.pointer.signed(keys.channel)
+            path = pointer_path(todo.pointer.stack, todo.pointer.channel).encode()
+            edition.graft(small_file(path, content, into, repository.when(now), settings))
+        manifest = repository.commit(edition.finish(), into, now, settings)
+    return Published(plan=todo, revision=manifest.revision, objects=objects, stored=stored)
+
+
+def publish_tree(
+    target: tuple[Store, RepositoryKeys],
+    directory: str,
+    at: bytes,
+    now: datetime,
+    means: Means | None = None,
+    manners: Manners = AS_IT_IS,
+) -> Manifest:
+    """Make a path of the repository a copy of any directory, as the real publisher would.
+
+    Args:
+        target: the storage and the keys of its repository.
+        directory: what to copy.
+        at: where; empty for the root.
+        now: UTC.
+        means: how to work.
+        manners: what to keep of owners, modes and attributes.
+
+    Returns:
+        The repository's manifest, new unless nothing changed.
+    """
+    store, keys = target
+    means = means or Means()
+    with store.transaction() as into:
+        repository = Repository.open(store, keys, now)
+        settings = _settings(repository, means)
+        entries = dict(walk(directory, at=at, manners=manners))
+        files = {path: entry for path, entry in entries.items() if isinstance(entry, Source)}
+        taken = ingest(files, into, _recipe(repository, means), expected={}, progress=means.progress)
+        edition = repository.edition(now, settings)
+        edition.graft(_graft(at, entries, taken))
+        return repository.commit(edition.finish(), into, now, settings)
+
+
+def _graft(path: bytes, entries: Mapping[bytes, Staged], taken: Ingested) -> Graft:
+    done: dict[bytes, Entry] = {
+        at: taken.entries[at] if isinstance(entry, Source) else entry for at, entry in entries.items()
+    }
+    return Graft(path=path, entries=done)
+
+
+def _settings(repository: Repository, means: Means) -> Settings:
+    manifest = repository.manifest
+    return Settings(
+        algorithm=manifest.algorithm,
+        ttl=manifest.ttl,
+        garbage_collectable=manifest.garbage_collectable,
+        encode=means.recipe.compress,
+    )
+
+
+def _recipe(repository: Repository, means: Means) -> Recipe:
+    recipe = means.recipe
+    return Recipe(
+        algorithm=repository.manifest.algorithm,
+        compression=recipe.compression,
+        compress=recipe.compress,
+        sizes=recipe.sizes,
+        workers=recipe.workers,
+    )

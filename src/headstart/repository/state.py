@@ -1,0 +1,286 @@
+"""A repository as its publisher sees it: the verified present state, and the one way to the next.
+
+The present is believed only after the whole chain of trust, like any client's: whoever could change the storage
+must not get what he put there signed by us. The next state is put into storage in the order of format section
+16, the manifest last, after the same chain was tried on it in memory. Its time never goes backwards, because
+clients refuse a manifest that is older than theirs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, Self
+
+from headstart.cvmfs.catalog import Catalog
+from headstart.cvmfs.edition import Edited, Edition, Forest, Manner, NewCatalog
+from headstart.cvmfs.entry import ChunkedFile, Compression, Entry, File
+from headstart.cvmfs.history import TRUNK, History, Tag
+from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
+from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName, Revision, deflate, inflate
+from headstart.cvmfs.reflog import Reference, ReferenceKind, Reflog
+from headstart.cvmfs.signature import LETTER_LIMIT, seal
+from headstart.cvmfs.trust import TrustedManifest
+from headstart.cvmfs.whitelist import WHITELIST_FILE
+from headstart.deflating import fast
+from headstart.errors import CorruptError, Error, MissingError, StorageError, TrustError
+from headstart.keys import RepositoryKeys
+from headstart.names import Fqrn
+from headstart.store import Store, Transaction
+
+REFLOG_FILE: Final = ".cvmfsreflog"
+_OBJECT_LIMIT: Final = 1 << 28
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a new repository is like; it keeps to it."""
+
+    algorithm: Algorithm = Algorithm.SHA1
+    ttl: int = 240
+    """Seconds that clients keep a state without asking for a newer one."""
+    garbage_collectable: bool = False
+    encode: Callable[[bytes], bytes] = fast
+    """How catalogs and histories are compressed; certificate and meta info always as the real tools do."""
+
+
+class Repository:
+    """The present state, verified."""
+
+    def __init__(self, store: Store, keys: RepositoryKeys, trusted: TrustedManifest) -> None:
+        self.store: Final = store
+        self.keys: Final = keys
+        self.manifest: Final[Manifest] = trusted.manifest
+        root = trusted.open_root(self.fetch(trusted.root_catalog))
+        self.forest: Final = Forest(root, self.manifest.root_catalog, self.fetch)
+
+    @classmethod
+    def open(cls, store: Store, keys: RepositoryKeys, now: datetime) -> Self:
+        """Verify the present state with the keys' own public halves.
+
+        Raises:
+            StorageError: no repository.
+            TrustError: another repository's keys, an expired whitelist, a forged state.
+            CorruptError, MissingError: an object is damaged or gone.
+        """
+        if not store.has(MANIFEST_FILE):
+            raise StorageError(f"{store.name} is no repository", hint="make one first: headstart repo create")
+        published = store.read(MANIFEST_FILE, limit=LETTER_LIMIT)
+        return cls(store, keys, _believe(store, keys, published, now))
+
+    @property
+    def fqrn(self) -> Fqrn:
+        """Its name."""
+        return self.manifest.fqrn
+
+    def fetch(self, name: ObjectName) -> bytes:
+        """An object as stored, compared with its name.
+
+        Raises:
+            MissingError, CorruptError: it is gone or damaged.
+        """
+        return _fetch(self.store, name)
+
+    def content(self, path: bytes, *, limit: int) -> bytes | None:
+        """The content of a small file, verified; None where there is none.
+
+        Raises:
+            CorruptError: it is no such file, larger than ``limit``, or damaged.
+        """
+        entry: Entry | None = self.forest.lookup(path)
+        if entry is None:
+            return None
+        if isinstance(entry, ChunkedFile):
+            if entry.size > limit:
+                raise CorruptError(f"{path!r} in {self.fqrn} has {entry.size} bytes, more than {limit}")
+            parts = ((chunk.digest, Kind.CHUNK, chunk.size) for chunk in entry.chunks)
+            return b"".join(self._part(part, entry.compression, path) for part in parts)
+        if not isinstance(entry, File) or entry.size > limit:
+            raise CorruptError(f"{path!r} in {self.fqrn} is no file of up to {limit} bytes")
+        return self._part((entry.digest, Kind.FILE, entry.size), entry.compression, path)
+
+    def _part(self, part: tuple[Digest, Kind, int], compression: Compression, path: bytes) -> bytes:
+        digest, kind, size = part
+        stored = self.fetch(ObjectName(digest=digest, kind=kind))
+        content = stored if compression is Compression.NONE else inflate(stored, limit=size, what=repr(path))
+        if len(content) != size:
+            raise CorruptError(f"{path!r} in {self.fqrn} has {len(content)} bytes instead of {size}")
+        return content
+
+    def history(self) -> History:
+        """Its tags."""
+        if self.manifest.history is None:
+            return History(fqrn=self.fqrn)
+        name = ObjectName(digest=self.manifest.history, kind=Kind.HISTORY)
+        return History.from_bytes(
+            inflate(self.fetch(name), limit=_OBJECT_LIMIT, what=str(name)), fqrn=self.fqrn
+        )
+
+    def reflog(self) -> Reflog:
+        """Its log of references, which an interrupted publication may have left ahead of the manifest.
+
+        The log is bookkeeping: clients do not read it. So one that is missing or damaged is begun anew.
+        """
+        try:
+            found = Reflog.from_bytes(self.store.read(REFLOG_FILE, limit=_OBJECT_LIMIT), fqrn=self.fqrn)
+        except (MissingError, CorruptError):
+            found = Reflog(fqrn=self.fqrn)
+        manifest = self.manifest
+        present = _references(manifest, manifest.timestamp)
+        known = {item.digest for item in found.references}
+        kinds = {
+            ReferenceKind.CATALOG: Kind.CATALOG,
+            ReferenceKind.CERTIFICATE: Kind.CERTIFICATE,
+            ReferenceKind.HISTORY: Kind.HISTORY,
+            ReferenceKind.METAINFO: Kind.METAINFO,
+        }
+        kept = tuple(
+            item
+            for item in found.references
+            if self.store.has(ObjectName(digest=item.digest, kind=kinds[item.kind]).path)
+        )
+        return Reflog(
+            fqrn=self.fqrn, references=(*kept, *(item for item in present if item.digest not in known))
+        )
+
+    def when(self, now: datetime) -> int:
+        """The time of the next state: now, but never before the present one's."""
+        return max(int(now.timestamp()), self.manifest.timestamp, self.forest.holder(b"").last_modified)
+
+    def edition(self, now: datetime, settings: Settings) -> Edition:
+        """Begin the next state."""
+        manner = Manner(
+            revision=Revision(self.manifest.revision + 1),
+            when=self.when(now),
+            ttl=self.forest.holder(b"").ttl,
+            algorithm=self.manifest.algorithm,
+            encode=settings.encode,
+        )
+        return Edition(self.forest, manner)
+
+    def commit(self, edited: Edited, into: Transaction, now: datetime, settings: Settings) -> Manifest:
+        """Make an edition the present state; everything it names must have been put already.
+
+        Returns:
+            The new manifest; the old one where nothing changed.
+        """
+        root = edited.root
+        if root is None:
+            return self.manifest
+        when = self.when(now)
+        draft = replace(
+            self.manifest,
+            root_catalog=root.name.digest,
+            root_size=root.size,
+            revision=Revision(self.manifest.revision + 1),
+            timestamp=when,
+        )
+        return advance(
+            Advance(
+                store=self.store,
+                keys=self.keys,
+                into=into,
+                catalogs=edited.catalogs,
+                draft=draft,
+                history=self.history(),
+                reflog=self.reflog(),
+                settings=settings,
+            ),
+            now,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advance:
+    """What is needed for a step to the next state."""
+
+    store: Store
+    keys: RepositoryKeys
+    into: Transaction
+    catalogs: tuple[NewCatalog, ...]
+    draft: Manifest
+    """All of it is right but certificate, history and reflog."""
+    history: History
+    reflog: Reflog
+    settings: Settings
+
+
+def advance(step: Advance, now: datetime) -> Manifest:
+    """Put the next state into storage, the manifest last (format section 16).
+
+    Raises:
+        Error: whatever went wrong; the present state is untouched.
+    """
+    algorithm, draft = step.draft.algorithm, step.draft
+    for catalog in step.catalogs:
+        _check(catalog)
+        step.into.put(catalog.name, catalog.stored)
+    certificate = _put(step, deflate(step.keys.certificate_pem), Kind.CERTIFICATE)
+    head = Tag(
+        name=TRUNK,
+        digest=draft.root_catalog,
+        revision=draft.revision,
+        timestamp=draft.timestamp,
+        size=draft.root_size,
+    )
+    tags = step.history.published(head, previous=draft.history)
+    history = _put(step, step.settings.encode(tags.to_bytes()), Kind.HISTORY)
+    named = replace(draft, certificate=certificate, history=history)
+    reflog = step.reflog.published(_references(named, draft.timestamp)).to_bytes()
+    manifest = replace(named, reflog=algorithm.digest(reflog))
+    published = seal(manifest.to_bytes(), algorithm=algorithm, sign=step.keys.repository.sign_sha1)
+    step.into.settle()
+    # What clients will do is done here first, on what storage really gives.
+    trusted = _believe(step.store, step.keys, published, now)
+    trusted.open_root(_fetch(step.store, trusted.root_catalog))
+    step.into.replace(REFLOG_FILE, reflog)
+    step.into.replace(MANIFEST_FILE, published)
+    return manifest
+
+
+def _put(step: Advance, stored: bytes, kind: Kind) -> Digest:
+    digest = step.draft.algorithm.digest(stored)
+    step.into.put(ObjectName(digest=digest, kind=kind), stored)
+    return digest
+
+
+def _check(new: NewCatalog) -> None:
+    """Read a catalog back before anybody else does."""
+    what = str(new.name)
+    database = inflate(new.stored, limit=new.size, what=what)
+    catalog = Catalog.from_bytes(database, mountpoint=new.mountpoint)
+    complaints = catalog.complaints()
+    if complaints:
+        raise Error(
+            f"a catalog came out wrong: {complaints[0]}", hint="this is a fault of Headstart: report it"
+        )
+
+
+def _references(manifest: Manifest, when: int) -> tuple[Reference, ...]:
+    found = (
+        (manifest.root_catalog, ReferenceKind.CATALOG),
+        (manifest.certificate, ReferenceKind.CERTIFICATE),
+        (manifest.history, ReferenceKind.HISTORY),
+        (manifest.metainfo, ReferenceKind.METAINFO),
+    )
+    return tuple(
+        Reference(digest=digest, kind=kind, timestamp=when) for digest, kind in found if digest is not None
+    )
+
+
+def _believe(store: Store, keys: RepositoryKeys, published: bytes, now: datetime) -> TrustedManifest:
+    whitelist = store.read(WHITELIST_FILE, limit=LETTER_LIMIT)
+    trusted = keys.masters.trust(whitelist, fqrn=keys.fqrn, now=now)
+    known = trusted.whitelist.fingerprints
+    if not any(keys.certificate.fingerprint(item.digest.algorithm) == item for item in known):
+        raise TrustError(
+            f"the certificate in the key directory is not on the whitelist of {keys.fqrn}",
+            hint="clients would refuse what its key signs: use the right keys, or sign a new whitelist",
+        )
+    claim = trusted.examine(published)
+    return claim.prove(_fetch(store, claim.certificate))
+
+
+def _fetch(store: Store, name: ObjectName) -> bytes:
+    stored = store.read(name.path, limit=_OBJECT_LIMIT)
+    name.check(stored)
+    return stored
