@@ -7,7 +7,7 @@ here; contents are hashed later, while they are compressed.
 
 import posixpath
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from headstart.cvmfs.entry import MARKER, Directory, Special, Symlink
@@ -120,6 +120,11 @@ def _tree(place: str, at: str, record: tuple[str, bytes], files: Mapping[str, Re
         raise CorruptError(
             f"{place}: {complaints[0]}{more}", hint="it was changed after the build: build again"
         )
+    # The record and the markers, which no record has, get the modes of everything else.
+    for key in entries.keys() - records.keys():
+        entry = entries[key]
+        if isinstance(entry, Source):
+            entries[key] = replace(entry, stat=replace(entry.stat, mode=0o444))
     expected = {key: value.sha256 for key, value in records.items() if isinstance(value, FileRecord)}
     expected[path + b"/" + name] = Sha256.of(content)
     return StagedTree(path=path, record_name=name, record=content, entries=entries, expected=expected)
