@@ -292,9 +292,7 @@ def check_fit(project: Project, lock: Lock, local: Mapping[str, Project]) -> Non
 
 def _local_faults(package: Package, found: Project, lock: Lock) -> list[str]:
     if (found.name, found.uuid) != (package.name, package.uuid):
-        return [
-            f"the package at the path of {package.name} is {found.name or 'none'} ({found.uuid or 'no UUID'})"
-        ]
+        return [f"at the path of {package.name} there is {found.name or 'none'} ({found.uuid or 'no UUID'})"]
     locked = {other.uuid for other in lock.needs(package)}
     new = [name for name, identity in sorted(found.dependencies.items()) if identity not in locked]
     old = [other.name for other in lock.needs(package) if other.uuid not in found.dependencies.values()]

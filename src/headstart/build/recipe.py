@@ -100,14 +100,11 @@ class Workshop:
 
     def command(self, argv: tuple[str, ...], env: Mapping[str, str]) -> Command:
         """Run ``argv`` inside, with everything writable."""
-        return self._inside(argv, env, writable=True, uid=None)
+        return self._inside(argv, env, way="pipe")
 
-    def _inside(
-        self, argv: tuple[str, ...], env: Mapping[str, str], *, writable: bool, uid: int | None
-    ) -> Command:
-        bind = Bind(self.root, self.mountpoint, writable)
-        tether = (sys.executable, "-I", "-S", "-c", _TETHER)
-        return Command(argv=(*tether, *wrap((bind,), argv, uid=uid)), env=env, cwd="/")
+    def _inside(self, argv: tuple[str, ...], env: Mapping[str, str], *, way: str) -> Command:
+        bind = Bind(self.root, self.mountpoint, writable=True)
+        return Command(argv=_tethered(through(way, wrap((bind,), argv))), env=env, cwd="/")
 
     def recipe(self, name: str) -> str:
         """One of the recipe's scripts."""
@@ -131,7 +128,7 @@ class Workshop:
             statements: the file for the notes.
         """
         argv = self.julia(f"--trace-compile={statements}", *script)
-        return self.command(through(way, argv, statements + ".out"), self.environment(self.scratch("depot")))
+        return self._inside(argv, self.environment(self.scratch("depot")), way=way)
 
     def compile(self, target: Target, statements: str) -> Command:
         """Write the image's object code."""
@@ -180,14 +177,20 @@ class Workshop:
         }
 
     def _smoke(self, argv: tuple[str, ...], way: str, env: Mapping[str, str]) -> Command:
-        uid = NOBODY if self.privileged else None
-        return self._inside(through(way, argv, "/dev/null"), env, writable=False, uid=uid)
+        bind = Bind(self.root, self.mountpoint, writable=False)
+        inside = wrap((bind,), argv, uid=NOBODY if self.privileged else None)
+        return Command(argv=_tethered(through(way, inside)), env=env, cwd="/")
 
 
-def through(way: str, argv: tuple[str, ...], file: str) -> tuple[str, ...]:
+def _tethered(argv: tuple[str, ...]) -> tuple[str, ...]:
+    return (sys.executable, "-I", "-S", "-c", _TETHER, *argv)
+
+
+def through(way: str, argv: tuple[str, ...]) -> tuple[str, ...]:
     """Start ``argv`` with another kind of standard output; with ``pipe`` it is what the runner gives it."""
     if way == "file":
-        return ("/bin/sh", "-c", 'file=$1; shift; exec "$@" >"$file"', "sh", file, *argv)
+        # To libuv, and so to Julia, the null device is a file like any other.
+        return ("/bin/sh", "-c", 'exec "$@" >/dev/null', "sh", *argv)
     if way == "terminal":
         return (sys.executable, "-I", "-S", "-c", _TERMINAL, *argv)
     return argv

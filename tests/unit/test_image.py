@@ -1,0 +1,120 @@
+import io
+import shutil
+import struct
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from headstart.errors import BuildError
+from headstart.image import RecordedTarget, check_targets, recorded_targets
+from headstart.julia import ImageLayout, JuliaVersion, target
+from headstart.machine import data_text
+
+V3 = target(data_text("targets.toml"), "x86-64-v3", JuliaVersion.parse("1.5.3"))
+HASWELL = (0x36D83203 & ~0x2000000, 0, 0x129, 0, 0, 0x21, 0, 0, 0, 0, 0)
+"""The words that Julia 1.5.3 records for haswell; aes (bit 25) is no part of it."""
+
+
+def target_data(targets: Sequence[tuple[str, Sequence[int], str]]) -> bytes:
+    data = struct.pack("<I", len(targets))
+    for name, words, extra in targets:
+        data += (
+            struct.pack("<II", 0, len(words)) + struct.pack(f"<{len(words)}I", *words) + bytes(4 * len(words))
+        )
+        for text in (name, extra):
+            data += struct.pack("<I", len(text)) + text.encode()
+    return data
+
+
+def c_array(data: bytes) -> str:
+    return "{" + ",".join(map(str, data)) + "}"
+
+
+def compiled(folder: Path, source: str) -> io.BytesIO:
+    """A shared object from C source, as bytes in memory."""
+    compiler = shutil.which("cc") or pytest.skip("makes its images with a C compiler, and there is none")
+    (folder / "image.c").write_text(source)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "image.so", folder / "image.c"], check=True)
+    return io.BytesIO((folder / "image.so").read_bytes())
+
+
+def plain(folder: Path, data: bytes) -> io.BytesIO:
+    return compiled(folder, f"const unsigned char jl_dispatch_target_ids[{len(data)}] = {c_array(data)};\n")
+
+
+def test_targets_up_to_1_8(tmp_path: Path) -> None:
+    data = target_data([("generic", (1 << 13,), ""), ("haswell", HASWELL, "")])
+    generic, haswell = recorded_targets(plain(tmp_path, data), ImageLayout.DISPATCH_TARGET_IDS, "x")
+    assert (generic.name, generic.features) == ("generic", frozenset({"cx16"}))
+    assert haswell.features == V3.recorded_features
+    check_targets((haswell,), V3, "x")
+
+
+@pytest.mark.parametrize("pointers", [4, 5])
+@pytest.mark.parametrize("stripped", [False, True])
+def test_targets_from_1_9_on(tmp_path: Path, pointers: int, *, stripped: bool) -> None:
+    data = target_data([("haswell", HASWELL, "")])
+    name = "other_name" if stripped else "jl_dispatch_target_ids"
+    source = f"static const unsigned char {name}[{len(data)}] = {c_array(data)};\nstatic int a;\n"
+    source += f"const void *const jl_image_pointers[{pointers}] = {{{'&a,' * (pointers - 1)}{name}}};\n"
+    (found,) = recorded_targets(compiled(tmp_path, source), ImageLayout.IMAGE_POINTERS, "x")
+    assert found == RecordedTarget(name="haswell", features=V3.recorded_features, unchecked="")
+
+
+def test_a_bit_without_a_name_is_kept(tmp_path: Path) -> None:
+    (found,) = recorded_targets(
+        plain(tmp_path, target_data([("new", (0, 1 << 7), "")])), ImageLayout.DISPATCH_TARGET_IDS, "x"
+    )
+    assert found.features == {"cpuid:1:7"}
+    with pytest.raises(BuildError, match="cpuid:1:7"):
+        check_targets((found,), V3, "the image")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x01\0",
+        bytes(8),
+        struct.pack("<I", 65) + bytes(4000),
+        target_data([("haswell", HASWELL, "")])[:-9],
+        struct.pack("<III", 1, 0, 1 << 20),
+    ],
+)
+def test_a_damaged_record(tmp_path: Path, data: bytes) -> None:
+    with pytest.raises(BuildError, match="damaged"):
+        recorded_targets(plain(tmp_path, data), ImageLayout.DISPATCH_TARGET_IDS, "x")
+
+
+def test_what_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="x is no ELF shared object"):
+        recorded_targets(io.BytesIO(b"MZ" + bytes(100)), ImageLayout.DISPATCH_TARGET_IDS, "x")
+    with pytest.raises(BuildError, match="no system image"):
+        recorded_targets(compiled(tmp_path, "int a;\n"), ImageLayout.DISPATCH_TARGET_IDS, "x")
+    with pytest.raises(BuildError, match="no system image"):
+        recorded_targets(compiled(tmp_path, "int a;\n"), ImageLayout.IMAGE_POINTERS, "x")
+    with pytest.raises(BuildError, match="cannot read which CPU targets"):
+        recorded_targets(io.BytesIO(), ImageLayout.UNKNOWN, "x")
+
+
+GOOD = RecordedTarget(name="haswell", features=V3.recorded_features, unchecked="")
+
+
+@pytest.mark.parametrize(
+    ("recorded", "said"),
+    [
+        ((), "records 0 targets"),
+        ((GOOD, GOOD), "records 2 targets"),
+        (
+            (RecordedTarget(name="generic", features=GOOD.features, unchecked=""),),
+            "called generic, not haswell",
+        ),
+        ((RecordedTarget(name="haswell", features=GOOD.features - {"avx2"}, unchecked=""),), "lacks avx2"),
+        ((RecordedTarget(name="haswell", features=GOOD.features | {"aes"}, unchecked=""),), "uses aes beyond"),
+        ((RecordedTarget(name="haswell", features=GOOD.features, unchecked="+foo"),), "'\\+foo' on unchecked"),
+    ],
+)
+def test_an_image_that_is_not_for_its_level(recorded: tuple[RecordedTarget, ...], said: str) -> None:
+    with pytest.raises(BuildError, match=said):
+        check_targets(recorded, V3, "the image")
