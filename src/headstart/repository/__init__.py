@@ -1,6 +1,6 @@
 """Repositories from the writer's side: create one, publish to one."""
 
-from headstart.repository.create import AllKeys, create
+from headstart.repository.create import AllKeys, create, refuse_storage
 from headstart.repository.publish import (
     Action,
     Channel,
@@ -28,4 +28,5 @@ __all__ = [
     "plan",
     "publish",
     "publish_tree",
+    "refuse_storage",
 ]

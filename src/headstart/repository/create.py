@@ -52,10 +52,7 @@ def create(store: DirectoryStore, all_keys: AllKeys, now: datetime, settings: Se
         LockedError: somebody else is at it.
     """
     keys = all_keys.keys
-    if store.has(MANIFEST_FILE):
-        raise StorageError(f"{store.root} is a repository already", hint="publish to it, or name another place")
-    if not store.is_empty():
-        raise StorageError(f"{store.root} is not empty", hint="name a directory that is empty or not there yet")
+    refuse_storage(store)
     store.prepare()
     when = int(now.timestamp())
     with store.transaction() as into:
@@ -103,6 +100,18 @@ def create(store: DirectoryStore, all_keys: AllKeys, now: datetime, settings: Se
             settings=settings,
         )
         return advance(step, now)
+
+
+def refuse_storage(store: DirectoryStore) -> None:
+    """Refuse a directory that a repository cannot be made in.
+
+    Raises:
+        StorageError: it is a repository already, or is not empty.
+    """
+    if store.has(MANIFEST_FILE):
+        raise StorageError(f"{store.root} is a repository already", hint="publish to it, or name another place")
+    if not store.is_empty():
+        raise StorageError(f"{store.root} is not empty", hint="name a directory that is empty or not there yet")
 
 
 def whitelist(all_keys: AllKeys, now: datetime, algorithm: Algorithm) -> bytes:

@@ -5,7 +5,7 @@ and then nothing is done but reading the stage against the record, so that a cha
 is published. All that is new goes into one new revision, or none if nothing is new.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -30,7 +30,10 @@ from headstart.tree import AS_IT_IS, Manners, Source, Staged, walk
 
 POINTER_DAYS: Final = 30
 _RECORD_LIMIT: Final = 1 << 28
-_QUIET: Final[Progress] = lambda _: None  # noqa: E731 - a default that does nothing
+
+
+def _ignore(_: object) -> None:
+    """Listen to nothing."""
 
 
 class Action(StrEnum):
@@ -83,7 +86,9 @@ class Means:
     """How a publication works; nothing of it changes what is published."""
 
     recipe: Recipe = field(default_factory=Recipe)
-    progress: Progress = _QUIET
+    progress: Progress = _ignore
+    announce: Callable[[Plan], None] = _ignore
+    """Told the plan before it is carried out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,6 +217,7 @@ def publish(
     with store.transaction() as into:
         repository = Repository.open(store, keys, now)
         todo = plan(repository, staged, channel, now)
+        means.announce(todo)
         settings = _settings(repository, means)
         edition = repository.edition(now, settings)
         objects = stored = 0

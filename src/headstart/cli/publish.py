@@ -1,0 +1,104 @@
+"""``headstart publish``: a staged release into a repository."""
+
+import argparse
+import json
+import os
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from headstart.console import Console
+from headstart.errors import ConfigurationError
+from headstart.ingest import Recipe
+from headstart.keys import load_keys
+from headstart.names import ChannelName
+from headstart.repository import Action, Channel, Means, Plan, Repository, plan, publish
+from headstart.stage import StagedRelease, open_stage
+from headstart.store import DirectoryStore
+
+HELP = "Publish a staged release as a new revision of a repository, and point a channel at it."
+_WORDS = {
+    Action.PUBLISH: "to publish",
+    Action.PRESENT: "already published, the same",
+    Action.POINT: "to sign",
+    Action.KEEP: "points there already",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    parser.add_argument("stage", metavar="STAGE", help="the directory that a build staged the release in")
+    parser.add_argument("--storage", required=True, metavar="DIR", help="the repository's storage")
+    parser.add_argument("--keys", required=True, metavar="KEYDIR", help="the directory of its keys")
+    parser.add_argument("--channel", metavar="NAME", help="point this channel at the release")
+    parser.add_argument(
+        "--expires-days",
+        type=int,
+        default=30,
+        metavar="N",
+        help="days that the pointer is believed (default: %(default)s)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Publish, or print the plan."""
+    now = datetime.now(UTC)
+    if not 1 <= args.expires_days <= 3650:
+        raise ConfigurationError(f"--expires-days {args.expires_days} is not from 1 to 3650")
+    valid = timedelta(days=args.expires_days)
+    channel = Channel(name=ChannelName(args.channel), valid=valid) if args.channel else None
+    console = Console(sys.stderr)
+    staged = open_stage(args.stage)
+    store = DirectoryStore(args.storage)
+    keys = load_keys(args.keys, staged.fqrn)
+    if args.dry_run:
+        repository = Repository.open(store, keys, now)
+        todo = plan(repository, staged, channel, now)
+        _talk(console, todo)
+        said = _summary(staged, todo) | {"revision": repository.manifest.revision, "dry_run": True}
+    else:
+        recipe = Recipe(workers=len(os.sched_getaffinity(0)))
+        done = publish(
+            (store, keys), staged, channel, now, Means(recipe=recipe, announce=lambda it: _talk(console, it))
+        )
+        console.step(
+            f"{staged.fqrn} is at revision {done.revision}: "
+            f"{done.objects} new objects, {done.stored / 1e6:.1f} MB"
+        )
+        extra = {"revision": done.revision, "objects": done.objects, "bytes": done.stored, "dry_run": False}
+        said = _summary(staged, done.plan) | extra
+    if args.json:
+        sys.stdout.write(json.dumps(said) + "\n")
+    else:
+        sys.stdout.write(f"{staged.release.stack}@{staged.digest}\n")
+    return 0
+
+
+def _talk(console: Console, todo: Plan) -> None:
+    for step in todo.steps:
+        size = f" ({step.files} files, {step.size / 1e6:.1f} MB)" if step.size else ""
+        console.step(f"{step.path}: {_WORDS[step.action]}{size}")
+
+
+def _summary(staged: StagedRelease, todo: Plan) -> dict[str, Any]:
+    pointer = todo.pointer
+    return {
+        "fqrn": str(staged.fqrn),
+        "stack": str(staged.release.stack),
+        "release": str(staged.release.id),
+        "digest": str(staged.digest),
+        "changes": todo.changes,
+        "steps": [
+            {"action": str(step.action), "path": step.path, "files": step.files, "bytes": step.size}
+            for step in todo.steps
+        ],
+        "pointer": None
+        if pointer is None
+        else {
+            "channel": str(pointer.channel),
+            "version": pointer.version,
+            "expires": pointer.expires.isoformat(),
+        },
+    }

@@ -1,0 +1,72 @@
+"""``headstart repo``: what concerns a repository as a whole."""
+
+import argparse
+import json
+import os
+import sys
+from datetime import UTC, datetime
+
+from headstart.console import Console
+from headstart.cvmfs.objects import Algorithm
+from headstart.keys import create_keys, load_keys, load_master_key
+from headstart.names import Fqrn
+from headstart.repository import AllKeys, Settings, create, refuse_storage
+from headstart.store import DirectoryStore
+
+HELP = "Create a repository."
+_HASHES = {"sha1": Algorithm.SHA1, "shake128": Algorithm.SHAKE128}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the command line."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    create_parser = verbs.add_parser(
+        "create",
+        help="make keys and an empty, signed repository",
+        description=(
+            "Make the keys of a repository, unless KEYDIR has them already, and an empty, signed repository "
+            "in a directory that is empty or not there yet. The whitelist is valid for 30 days."
+        ),
+        allow_abbrev=False,
+    )
+    create_parser.add_argument("fqrn", metavar="FQRN", help="the repository's name, such as julia.example.org")
+    create_parser.add_argument("--storage", required=True, metavar="DIR", help="where the repository is to be")
+    create_parser.add_argument("--keys", required=True, metavar="KEYDIR", help="where its keys are to be")
+    create_parser.add_argument(
+        "--hash",
+        choices=sorted(_HASHES),
+        default="sha1",
+        help="the hash that names objects (default: %(default)s)",
+    )
+    create_parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Create the repository."""
+    now = datetime.now(UTC)
+    fqrn = Fqrn(args.fqrn)
+    console = Console(sys.stderr)
+    store = DirectoryStore(args.storage)
+    refuse_storage(store)  # before there are keys for nothing
+    if os.path.lexists(os.path.join(args.keys, f"{fqrn}.masterkey")):
+        keys = load_keys(args.keys, fqrn)
+        console.step(f"using the keys of {fqrn} in {args.keys}")
+    else:
+        keys = create_keys(args.keys, fqrn, now=now)
+        console.step(f"made the keys of {fqrn} in {args.keys}; clients need {fqrn}.pub, nobody else the others")
+    master = load_master_key(args.keys, fqrn)
+    manifest = create(store, AllKeys(keys=keys, master=master), now, Settings(algorithm=_HASHES[args.hash]))
+    console.step(f"made the repository {fqrn} in {store.root}")
+    public = os.path.join(os.path.abspath(args.keys), f"{fqrn}.pub")
+    if args.json:
+        said = {
+            "fqrn": str(fqrn),
+            "storage": store.root,
+            "revision": manifest.revision,
+            "root_catalog": str(manifest.root_catalog),
+            "public_key": public,
+        }
+        sys.stdout.write(json.dumps(said) + "\n")
+    else:
+        sys.stdout.write(f"{public}\n")
+    return 0
