@@ -10,6 +10,10 @@ from types import ModuleType
 
 from headstart.errors import Error
 
+TYPE_CHECKING = False  # as in typing, which is slow to import
+if TYPE_CHECKING:
+    import argparse
+
 COMMANDS = {
     "demo": "everything below, end to end, on an example stack",
     "build": "build a release of a Julia project into a staging directory",
@@ -55,19 +59,25 @@ def _dispatch(words: list[str]) -> int:
     if name not in COMMANDS:
         _say(f"headstart: there is no command {name!r}; the commands are {', '.join(COMMANDS)}")
         return 2
-    return _run(import_module(f"headstart.cli.{name}"), name, words[1:])
+    command = import_module(f"headstart.cli.{name}")
+    if hasattr(command, "main"):
+        # A command that is in a hurry reads plain words itself, and comes back for help and for complaints.
+        return int(command.main(words[1:], lambda plain: _parse(command, name, plain)))
+    return int(command.run(_parse(command, name, words[1:])))
 
 
-def _run(command: ModuleType, name: str, words: list[str]) -> int:
-    argparse = import_module("argparse")
-    parser = argparse.ArgumentParser(
+def _parse(command: ModuleType, name: str, words: list[str]) -> "argparse.Namespace":
+    # Slow to import, and not always needed.
+    library = import_module("argparse")
+    parser = library.ArgumentParser(
         prog=f"headstart {name}",
         description=command.HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=library.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     command.add_arguments(parser)
-    return int(command.run(parser.parse_args(words)))
+    parsed: argparse.Namespace = parser.parse_args(words)
+    return parsed
 
 
 def _help() -> str:

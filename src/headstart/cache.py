@@ -1,0 +1,406 @@
+"""The node's cache: releases laid out as in their repository, shared by all jobs of a user or a node.
+
+Theory of operation. Below the cache's directory, for each repository::
+
+    <fqrn>/root/julia/<name>                     units: complete whenever they exist
+    <fqrn>/root/stacks/<stack>/<id>
+    <fqrn>/root/stacks/<stack>/<id>/images/<target>
+    <fqrn>/files/ab/<sha256>.<mode>.<mtime>      every file of every unit, once
+    <fqrn>/work/<host>.<random>                  what is under way
+    <fqrn>/locks/<unit>
+    <fqrn>/seen-<key>.json                       the newest state of the repository that was ever believed
+
+A file is written in ``work``, verified there, and renamed to its name in ``files``; a unit is assembled of hard
+links in ``work``, forced to the disk, and renamed to its place. So whatever stands under ``root`` or ``files``
+is whole, whenever the node is switched off or the process killed, and needs no lock to be used. Locks only
+save work: one job downloads while the others wait for it (``flock`` on ``locks/<unit>``). Where they do not
+hold, as on some network file systems, two jobs download the same and the second rename loses.
+
+A killed process leaves at most its own directory in ``work``. Whoever comes next on the same host clears it, as
+the lock on it is gone with its owner; on other hosts, whose locks may not be visible here, after a day.
+
+A cache in which others may write is not used: what Julia loads from it would be theirs to choose.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Self
+
+from headstart.cvmfs.objects import Digest, Revision
+from headstart.cvmfs.trust import Seen
+from headstart.errors import CacheError, CorruptError
+from headstart.names import Fqrn
+from headstart.release import FileRecord, LinkRecord
+
+_STALE_SECONDS: Final = 86400
+_LOCK: Final = ".lock"
+
+
+@contextlib.contextmanager
+def cache_errors(place: str) -> Iterator[None]:
+    """Turn a failure of the file system below the cache into the one sentence that it is."""
+    try:
+        yield
+    except OSError as error:
+        hint = {
+            errno.ENOSPC: "make room, or name another directory with --cache or HEADSTART_CACHE",
+            errno.EDQUOT: "make room in your quota, or name another directory with --cache or HEADSTART_CACHE",
+        }.get(error.errno or 0, "name a directory that you may write with --cache or HEADSTART_CACHE")
+        where = error.filename if isinstance(error.filename, str) else place
+        raise CacheError(
+            f"the cache cannot be written: {where} ({error.strerror or error})", hint=hint
+        ) from error
+
+
+def check_owner(path: str, *, uid: int) -> None:
+    """Refuse a directory or file that somebody else may write.
+
+    Args:
+        path: what exists.
+        uid: the user; files of root's are good as well.
+
+    Raises:
+        CacheError: it is another user's, or its group or everybody may write it.
+        OSError: it is not there.
+    """
+    found = os.stat(path)
+    if found.st_uid not in (0, uid):
+        raise CacheError(
+            f"{path} belongs to user {found.st_uid}, so what is in it is not yours to trust",
+            hint="name a directory of your own with --cache or HEADSTART_CACHE",
+        )
+    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise CacheError(
+            f"{path} may be written by others (mode {stat.S_IMODE(found.st_mode):04o})",
+            hint=f"chmod go-w {path}, after a look at what is in it",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What a node remembers of a repository, so that nobody can take it back in time."""
+
+    seen: Seen | None = None
+    channels: Mapping[str, int] = field(default_factory=dict)
+    """The highest version believed, by ``stack/channel``."""
+
+    def merged(self, other: Self) -> "Memory":
+        """The newer of both, in every part."""
+        first, second = self.seen, other.seen
+        if first is None or (second is not None and second.revision >= first.revision):
+            first, second = second, first
+        channels = dict(self.channels)
+        for channel, version in other.channels.items():
+            channels[channel] = max(version, channels.get(channel, 0))
+        return Memory(seen=first, channels=channels)
+
+    def to_bytes(self) -> bytes:
+        """The stored form."""
+        seen = self.seen and {
+            "revision": self.seen.revision,
+            "timestamp": self.seen.timestamp,
+            "root_catalog": str(self.seen.root_catalog or ""),
+        }
+        return json.dumps({"seen": seen, "channels": dict(self.channels)}).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read the stored form.
+
+        Raises:
+            CorruptError: it is damaged.
+        """
+        try:
+            record = json.loads(data)
+            seen = record["seen"] and Seen(
+                revision=Revision(int(record["seen"]["revision"])),
+                timestamp=int(record["seen"]["timestamp"]),
+                root_catalog=Digest.parse(record["seen"]["root_catalog"])
+                if record["seen"]["root_catalog"]
+                else None,
+            )
+            channels = {str(channel): int(version) for channel, version in record["channels"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptError(f"not a node's memory ({error})") from error
+        return cls(seen=seen, channels=channels)
+
+
+class Cache:
+    """The part of a cache directory that belongs to one repository."""
+
+    def __init__(self, directory: str, fqrn: Fqrn, *, uid: int) -> None:
+        self.directory: Final = os.path.abspath(directory)
+        self.fqrn: Final = fqrn
+        self._top: Final = os.path.join(self.directory, str(fqrn))
+        self._uid: Final = uid
+        self.root: Final = os.path.join(self._top, "root")
+        """What a mount of the repository would show, as far as it is here."""
+
+    def check(self) -> None:
+        """Refuse a cache that somebody else may write.
+
+        Raises:
+            CacheError: so it is.
+        """
+        for path in (self.directory, self._top, self.root):
+            with contextlib.suppress(FileNotFoundError):
+                check_owner(path, uid=self._uid)
+
+    def prepare(self, now: float) -> None:
+        """Make the cache's directories, and clear what killed processes left in them.
+
+        Args:
+            now: seconds since 1970.
+
+        Raises:
+            CacheError: they cannot be made, or others may write them.
+        """
+        with cache_errors(self.directory):
+            os.makedirs(self.directory, mode=0o755, exist_ok=True)
+            self.check()
+            for name in ("root", "files", "work", "locks"):
+                os.makedirs(os.path.join(self._top, name), mode=0o755, exist_ok=True)
+            self.check()
+            self._sweep(now)
+
+    def place(self, unit: str) -> str:
+        """Where a unit is, or is to be."""
+        return os.path.join(self.root, unit)
+
+    def has(self, unit: str) -> bool:
+        """Whether a unit is here, which means: all of it."""
+        return os.path.isdir(self.place(unit))
+
+    def file(self, record: FileRecord, mtime: int) -> str:
+        """Where a file of this content, mode and time is, or is to be."""
+        name = f"{record.sha256.hex}.{record.mode:o}.{mtime}"
+        return os.path.join(self._top, "files", name[:2], name)
+
+    def has_file(self, record: FileRecord, mtime: int) -> bool:
+        """Whether a file is here; a size that is not its own means damage from outside."""
+        try:
+            return os.stat(self.file(record, mtime)).st_size == record.size
+        except OSError:
+            return False
+
+    @contextlib.contextmanager
+    def lock(self, unit: str) -> Iterator[None]:
+        """Wait until nobody else is fetching this unit."""
+        with cache_errors(self._top):
+            descriptor = os.open(
+                os.path.join(self._top, "locks", unit.replace("/", "_")),
+                os.O_RDWR | os.O_CREAT | os.O_CLOEXEC,
+                0o644,
+            )
+        try:
+            # Without locks (a network file system) two jobs may do the same work; nothing worse.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextlib.contextmanager
+    def workplace(self) -> Iterator["Workplace"]:
+        """A directory for what is under way; gone afterwards, however this ends."""
+        with cache_errors(self._top):
+            name = f"{os.uname().nodename}.{os.urandom(8).hex()}"
+            path = os.path.join(self._top, "work", name)
+            os.mkdir(path, 0o700)
+            lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            with contextlib.suppress(OSError):
+                fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield Workplace(self, path)
+        finally:
+            _remove(path)
+            os.close(lock)
+
+    def _sweep(self, now: float) -> None:
+        work = os.path.join(self._top, "work")
+        for name in os.listdir(work):
+            path = os.path.join(work, name)
+            with contextlib.suppress(OSError):
+                if not name.startswith(f"{os.uname().nodename}."):
+                    if now - os.stat(path).st_mtime > _STALE_SECONDS:
+                        _remove(path)
+                    continue
+                self._sweep_own(path, now)
+
+    def _sweep_own(self, path: str, now: float) -> None:
+        try:
+            lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # Killed between making the directory and its lock, or about to make it: give it a minute.
+            if now - os.stat(path).st_mtime > 60:
+                _remove(path)
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(path)
+        finally:
+            os.close(lock)
+
+    def recall(self, anchors: Iterable[str]) -> Memory:
+        """What is remembered of the repository; nothing when this is the first time.
+
+        Args:
+            anchors: ids of the master keys that are trusted: memories of one repository under another key
+                are those of another repository.
+
+        Raises:
+            CacheError: the memory is damaged, which is not the same as having none.
+        """
+        memory = Memory()
+        for anchor in anchors:
+            memory = memory.merged(self._recall(self._memory(anchor)))
+        return memory
+
+    def _memory(self, anchor: str) -> str:
+        return os.path.join(self._top, f"seen-{anchor[:16]}.json")
+
+    @staticmethod
+    def _recall(path: str) -> Memory:
+        try:
+            with open(path, "rb") as file:
+                return Memory.from_bytes(file.read())
+        except FileNotFoundError:
+            return Memory()
+        except CorruptError as error:
+            hint = "delete it, and this node trusts the repository as on the first day"
+            raise CacheError(f"{path} is damaged: {error.message}", hint=hint) from error
+        except OSError as error:
+            raise CacheError(f"{path} cannot be read ({error.strerror})") from error
+
+    def remember(self, anchors: Iterable[str], memory: Memory) -> None:
+        """Keep what was believed, unless something newer is kept already.
+
+        Raises:
+            CacheError: the cache cannot be written.
+        """
+        for anchor in anchors:
+            path = self._memory(anchor)
+            before = self._recall(path)
+            if before.merged(memory) == before:
+                continue
+            with self.lock("seen"), cache_errors(path):
+                write_atomically(path, self._recall(path).merged(memory).to_bytes())
+
+
+class Workplace:
+    """A directory of our own in which files and units come to be."""
+
+    def __init__(self, cache: Cache, path: str) -> None:
+        self._cache = cache
+        self.path: Final = path
+
+    def part(self) -> tuple[int, str]:
+        """A new, empty file: its descriptor, open for reading and writing, and its path."""
+        path = os.path.join(self.path, os.urandom(8).hex())
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), path
+
+    def keep(self, descriptor: int, path: str, record: FileRecord, mtime: int) -> None:
+        """Give a verified file its mode, time and name in the cache."""
+        os.fchmod(descriptor, record.mode)
+        os.utime(descriptor, (mtime, mtime))
+        place = self._cache.file(record, mtime)
+        os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
+        os.rename(path, place)
+
+    def assemble(
+        self,
+        unit: str,
+        files: Mapping[str, tuple[FileRecord, int]],
+        links: Mapping[str, LinkRecord],
+        extra: Mapping[str, bytes],
+    ) -> None:
+        """Make a unit of files that are in the cache, and put it in its place.
+
+        Args:
+            unit: its name.
+            files: by path inside the unit: record and modification time.
+            links: symbolic links.
+            extra: small files that are not shared, such as ``release.json``.
+        """
+        tree = os.path.join(self.path, "unit")
+        os.mkdir(tree, 0o755)
+        made = {tree}
+        for path in sorted({*files, *links, *extra}):
+            self._parents(tree, os.path.dirname(path), made)
+        for path, (record, mtime) in files.items():
+            _link(self._cache.file(record, mtime), os.path.join(tree, path))
+        for path, link in links.items():
+            os.symlink(link.target, os.path.join(tree, path))
+        for path, content in extra.items():
+            write_atomically(os.path.join(tree, path), content, mode=0o444)
+        _sync(tree)
+        place = self._cache.place(unit)
+        os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
+        try:
+            os.rename(tree, place)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            _remove(tree)
+
+    @staticmethod
+    def _parents(tree: str, directory: str, made: set[str]) -> None:
+        path = tree
+        for name in directory.split("/") if directory else ():
+            path = f"{path}/{name}"
+            if path not in made:
+                os.mkdir(path, 0o755)
+                made.add(path)
+
+
+def write_atomically(path: str, content: bytes, mode: int = 0o644) -> None:
+    """Replace a file as a whole: whoever reads it sees the old bytes or the new ones."""
+    temporary = f"{path}.{os.urandom(4).hex()}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(descriptor, view) :]
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _link(source: str, place: str) -> None:
+    try:
+        os.link(source, place)
+    except OSError as error:
+        # File systems without hard links, or with few: a copy is as good.
+        if error.errno not in (errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EXDEV):
+            raise
+        shutil.copy2(source, place)
+
+
+def _sync(path: str) -> None:
+    """Have everything of a file system on its disk before a name says that it is there."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), path)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: str) -> None:
+    shutil.rmtree(path, ignore_errors=True)

@@ -1,0 +1,200 @@
+"""``headstart run``: choose the image for this CPU, fetch what is missing, become Julia.
+
+This module is on the shortest way to Julia: a launch that was made before, a moment ago, is repeated without
+importing anything that it does not need. Everything else is in ``headstart.cli.starting``.
+"""
+
+import os
+import sys
+import time
+from importlib import import_module
+
+from headstart import shortcut as shortcuts
+from headstart.shortcut import Question, Shortcut
+
+TYPE_CHECKING = False  # as in typing, which is slow to import
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from typing import NoReturn
+
+HELP = """\
+Choose the image for this CPU, fetch what is missing, and become Julia.
+
+SOURCE is a mounted repository (/cvmfs/NAME), a storage directory, or an http address.
+STACK may be followed by @CHANNEL, @sha256:DIGEST, or @ and 8 or more digits.
+What comes after -- goes to Julia.
+
+HEADSTART_TARGET    use this image, if this CPU can run it
+HEADSTART_QUIET     do not say which image was chosen
+HEADSTART_CACHE     the cache's directory, as --cache
+"""
+_CPUINFO = "/proc/cpuinfo"
+_FIRST_PROCESSOR = 16384
+"""Bytes of ``/proc/cpuinfo`` in which the first processor's flags are sure to be."""
+
+
+class Request:
+    """What the user asked for."""
+
+    __slots__ = ("args", "cache", "fqrn", "keys", "reference", "refresh", "source")
+
+    def __init__(self) -> None:
+        self.source = ""
+        self.reference = ""
+        self.keys: tuple[str, ...] = ()
+        self.cache = ""
+        self.fqrn = ""
+        self.refresh = False
+        self.args: tuple[str, ...] = ()
+
+
+class Node:
+    """What this process has around it."""
+
+    __slots__ = ("cache", "cpuinfo", "cpuinfo_path", "env", "now", "scratch", "uid")
+
+    def __init__(self, cache: str, env: dict[str, str]) -> None:
+        self.env = env
+        self.uid = os.geteuid()
+        self.now = time.time()
+        home = env.get("HOME") or os.path.expanduser("~")
+        caches = env.get("XDG_CACHE_HOME") or f"{home}/.cache"
+        self.cache = os.path.abspath(cache or env.get("HEADSTART_CACHE") or f"{caches}/headstart")
+        self.scratch = caches
+        self.cpuinfo_path = env.get("HEADSTART_CPUINFO") or _CPUINFO
+        self.cpuinfo = _read_cpuinfo(self.cpuinfo_path)
+
+    def question(self, request: Request) -> Question:
+        """The request, and all else that its answer depends on."""
+        lines = self.cpuinfo.split("\n")
+        flags = next((line for line in lines if line.lstrip().startswith(("flags", "Features"))), "")
+        return Question(
+            request.source,
+            request.reference,
+            request.fqrn,
+            self.env.get("HEADSTART_TARGET", ""),
+            flags,
+            self.scratch,
+            *request.keys,
+        )
+
+
+def add_arguments(parser: "argparse.ArgumentParser") -> None:
+    """Declare the arguments; those for Julia are taken off before."""
+    parser.add_argument("source", metavar="SOURCE")
+    parser.add_argument("reference", metavar="STACK[@WHICH]")
+    parser.add_argument("--key", metavar="PUB", action="append", default=[], help="public key to trust")
+    parser.add_argument("--cache", metavar="DIR", default="", help="the cache's directory")
+    parser.add_argument("--fqrn", metavar="NAME", default="", help="the repository it must be")
+    parser.add_argument("--refresh", action="store_true", help="ask the source even if it was asked just now")
+    parser.usage = "headstart run SOURCE STACK[@WHICH] [OPTIONS] -- JULIA'S ARGUMENTS"
+
+
+def run(args: "argparse.Namespace") -> int:
+    """Start Julia; returns only by an error."""
+    request = Request()
+    request.source, request.reference = args.source, args.reference
+    request.keys, request.cache, request.fqrn = tuple(args.key), args.cache, args.fqrn
+    request.refresh = args.refresh
+    request.args = tuple(getattr(args, "args", ()))
+    return start(request)
+
+
+def main(words: list[str], fallback: "Callable[[list[str]], argparse.Namespace]") -> int:
+    """Start Julia, reading the words without argparse where they are plain.
+
+    Args:
+        words: behind ``run``.
+        fallback: reads all words but Julia's; prints help or what is wrong with them.
+    """
+    end = words.index("--") if "--" in words else len(words)
+    request = read(words[:end])
+    args = tuple(words[end + 1 :])
+    if request is None:
+        namespace = fallback(words[:end])
+        namespace.args = args
+        return run(namespace)
+    request.args = args
+    return start(request)
+
+
+def read(words: list[str]) -> Request | None:
+    """Read plain words; None when argparse must have a look at them."""
+    request = Request()
+    names: list[str] = []
+    following = iter(words)
+    for word in following:
+        if word == "--refresh":
+            request.refresh = True
+        elif word in ("--key", "--cache", "--fqrn"):
+            value = next(following, "")
+            if not value or value.startswith("-"):
+                return None
+            if word == "--key":
+                request.keys += (value,)
+            else:
+                setattr(request, word[2:], value)
+        elif word.startswith("-"):
+            return None
+        else:
+            names.append(word)
+    if len(names) != 2:
+        return None
+    request.source, request.reference = names
+    return request
+
+
+def start(request: Request) -> int:
+    """Start Julia, the short way if there is one."""
+    source = request.source
+    request.source = source.rstrip("/") if "://" in source else os.path.abspath(source)
+    request.keys = tuple(map(os.path.abspath, request.keys))
+    node = Node(request.cache, dict(os.environ))
+    question = node.question(request)
+    known = shortcuts.load(node.cache, question, uid=node.uid)
+    if known is not None and not request.refresh and known.created <= node.now < known.fresh_until:
+        repeat(known, request, node)
+    import_module("headstart.cli.starting").start(request, node, question, known)
+    return 1
+
+
+def repeat(known: Shortcut, request: Request, node: Node) -> None:
+    """Do again what was done before; comes back only if there is no namespace to be had any more."""
+    if not node.env.get("HEADSTART_QUIET"):
+        say(known.said)
+    if known.binds:
+        namespace = import_module("headstart.namespace")
+        try:
+            namespace.enter(
+                tuple(
+                    namespace.Bind(source=source, target=target, writable=False)
+                    for source, target in known.binds
+                )
+            )
+        except namespace.NamespaceError:
+            return
+    become(known.argv + request.args, known.environment(node.env))
+
+
+def become(argv: tuple[str, ...], env: dict[str, str]) -> "NoReturn":
+    """Replace this process."""
+    signal = import_module("signal")
+    # Python ignores these two for itself; a program expects them as a shell leaves them.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    os.execve(argv[0], argv, env)
+
+
+def say(text: str) -> None:
+    """Talk to the user, in one line."""
+    sys.stderr.write(f"headstart: {text}\n")
+    sys.stderr.flush()
+
+
+def _read_cpuinfo(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_FIRST_PROCESSOR).decode(errors="replace")
+    except OSError:
+        return ""

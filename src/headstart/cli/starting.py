@@ -1,0 +1,212 @@
+"""``headstart run``, the long way: prove, resolve, choose, hydrate, and leave a record for the next time."""
+
+import os
+import shutil
+from datetime import UTC, datetime
+from typing import NoReturn
+
+from headstart import hydrate, launch, shortcut
+from headstart.cache import Cache, Memory
+from headstart.channel import pointer_path
+from headstart.cli.run import Node, Request, repeat, say
+from headstart.cvmfs.manifest import DEFAULT_TTL, MANIFEST_FILE
+from headstart.cvmfs.whitelist import WHITELIST_FILE
+from headstart.errors import CacheError, MissingToolError, TrustError, UnavailableError
+from headstart.launch import Start, Ways
+from headstart.microarchitecture import Selection, flags_of, select
+from headstart.names import Fqrn
+from headstart.process import Command, run_process
+from headstart.publickeys import KEYS_DIRECTORIES
+from headstart.published import RELEASE_LIMIT, Resolved, resolve
+from headstart.reference import Reference
+from headstart.release import JULIA_FILE, RELEASE_FILE
+from headstart.shortcut import Question, Shortcut
+from headstart.source import (
+    Anchors,
+    MountSource,
+    Opened,
+    Source,
+    StorageSource,
+    open_source,
+    parse,
+)
+
+
+def start(request: Request, node: Node, question: Question, known: Shortcut | None) -> NoReturn:
+    """Become Julia.
+
+    Args:
+        request: what the user asked for.
+        node: what this process has around it.
+        question: the same as a question, for the record.
+        known: the record of the last time, which may be used if the source does not answer.
+
+    Raises:
+        Error: it cannot be; the family says why.
+    """
+    try:
+        _Launch(request, node, question).go()
+    except UnavailableError as error:
+        if known is None or not known.created <= node.now < known.expires:
+            raise
+        ends = datetime.fromtimestamp(known.expires, UTC)
+        say(f"{error.message}; going on with what was verified before, signed until {ends:%Y-%m-%d %H:%M} UTC")
+        repeat(known, request, node)
+        raise
+
+
+class _Launch:
+    """One launch, step by step."""
+
+    def __init__(self, request: Request, node: Node, question: Question) -> None:
+        self._request = request
+        self._node = node
+        self._question = question
+        self._now = datetime.fromtimestamp(node.now, UTC)
+        self._anchors = Anchors(keys=request.keys, fqrn=Fqrn(request.fqrn) if request.fqrn else None)
+        self._source = parse(request.source)
+
+    def go(self) -> NoReturn:
+        """Do it all."""
+        reference = Reference.parse(self._request.reference)
+        opened = self._open()
+        resolved = resolve(opened.tree, reference, keys=opened.keys, now=self._now)
+        cache = Cache(self._node.cache, opened.fqrn, uid=self._node.uid)
+        self._check_age(cache, opened, resolved)
+        target = self._node.env.get("HEADSTART_TARGET", "")
+        selection = select(flags_of(self._node.cpuinfo), resolved.release.images, target)
+        root = self._bring(opened, resolved, selection, cache)
+        self._remember(cache, opened, resolved)
+        said = _sentence(resolved, selection)
+        if not self._node.env.get("HEADSTART_QUIET"):
+            say(said)
+        self._become(opened, resolved, selection, root, said)
+
+    def _open(self) -> Opened:
+        """Prove the source's state, and that it is not older than what this node has seen."""
+        opened = open_source(self._source, self._anchors, now=self._now)
+        if isinstance(self._source, MountSource):
+            return opened
+        seen = Cache(self._node.cache, opened.fqrn, uid=self._node.uid).recall(opened.keys.by_id).seen
+        if seen is None or opened.snapshot is None or seen == opened.snapshot.seen:
+            return opened
+        return open_source(self._source, self._anchors, now=self._now, seen=seen)
+
+    def _check_age(self, cache: Cache, opened: Opened, resolved: Resolved) -> None:
+        """Refuse a pointer that is older than one that was believed here before."""
+        pointer = resolved.pointer
+        if pointer is None:
+            return
+        known = cache.recall(opened.keys.by_id).channels.get(f"{pointer.stack}/{pointer.channel}", 0)
+        if pointer.version < known:
+            raise TrustError(
+                f"{pointer.stack}@{pointer.channel} of {opened.fqrn} has version {pointer.version}, "
+                f"this node has already seen {known}",
+                hint="the source is behind or serves an old state: use another one",
+            )
+
+    def _bring(self, opened: Opened, resolved: Resolved, selection: Selection, cache: Cache) -> str:
+        """Have everything on this node, and say where the repository's tree is."""
+        if isinstance(opened.source, MountSource):
+            return opened.source.root
+        assert opened.snapshot is not None  # noqa: S101  # only a mount has none
+        cache.check()
+        release = resolved.release
+        if all(cache.has(unit) for unit in hydrate.units(release, selection.chosen)):
+            return cache.root
+        cache.prepare(self._node.now)
+        julia_path = release.julia_path.removeprefix(release.fqrn.mountpoint)
+        julia_bytes = opened.tree.read(f"{julia_path}/{JULIA_FILE}", limit=RELEASE_LIMIT)
+        home = release.path.removeprefix(release.fqrn.mountpoint)
+        verified = hydrate.Verified(
+            release=release,
+            release_bytes=opened.tree.read(f"{home}/{RELEASE_FILE}", limit=RELEASE_LIMIT),
+            julia=hydrate.read_julia(release, julia_bytes),
+            julia_bytes=julia_bytes,
+        )
+        planned = hydrate.plan(opened.snapshot, verified, selection.chosen, have=cache.has)
+        if not self._node.env.get("HEADSTART_QUIET"):
+            say(f"fetching up to {planned.size / 1e6:.1f} MB into {cache.directory}")
+        hydrate.apply(planned, opened.snapshot, cache)
+        return cache.root
+
+    def _remember(self, cache: Cache, opened: Opened, resolved: Resolved) -> None:
+        if opened.snapshot is None:
+            return
+        pointer = resolved.pointer
+        channels = {f"{pointer.stack}/{pointer.channel}": pointer.version} if pointer else {}
+        try:
+            cache.remember(opened.keys.by_id, Memory(seen=opened.snapshot.seen, channels=channels))
+        except CacheError:
+            # A cache that an administrator filled and nobody else may write serves as it is.
+            if os.access(cache.root, os.W_OK):
+                raise
+
+    def _become(
+        self, opened: Opened, resolved: Resolved, selection: Selection, root: str, said: str
+    ) -> NoReturn:
+        release, image, env = resolved.release, selection.chosen, self._node.env
+        scratch = launch.scratch_depot(release, env)
+        plain = launch.at_its_path(release, image, root=root, scratch=scratch)
+        launch.check_needs(plain)
+        moved = launch.where_it_is(release, image, root=root, scratch=scratch) if release.relocatable else None
+
+        def settled(taken: Start) -> None:
+            record = self._record(opened, resolved, taken, said)
+            shortcut.save(self._node.cache, self._question, record)
+
+        launch.become(
+            plain,
+            self._request.args,
+            env,
+            ways=Ways(bwrap=shutil.which("bwrap", path=env.get("PATH")), bwrap_works=_bwrap_works, moved=moved),
+            settled=settled,
+        )
+
+    def _record(self, opened: Opened, resolved: Resolved, taken: Start, said: str) -> Shortcut:
+        record = Shortcut()
+        record.created = int(self._node.now)
+        ends = [resolved.pointer.expires] if resolved.pointer else []
+        ttl = DEFAULT_TTL
+        if opened.snapshot is not None:
+            ends.append(opened.snapshot.valid_until)
+            ttl = opened.snapshot.manifest.ttl
+        # What a mount shows without a channel is its client's to doubt, and it does so every few minutes.
+        signed = min((int(end.timestamp()) for end in ends), default=record.created + ttl)
+        record.expires = signed
+        # A directory's state is seen from its files' stamps; a server must be asked from time to time.
+        watched = isinstance(opened.source, StorageSource)
+        record.fresh_until = signed if watched else min(signed, record.created + ttl)
+        record.said = said
+        record.argv, record.drops, record.needs = taken.argv, taken.drops, taken.needs
+        record.sets = tuple(taken.sets.items())
+        record.binds = tuple((bind.source, bind.target) for bind in taken.binds)
+        record.stamps = tuple(self._stamps(opened.source, resolved))
+        return record
+
+    def _stamps(self, source: Source, resolved: Resolved) -> list[tuple[str, str]]:
+        """What must stay as it is for the record to hold."""
+        stamps = [(path, shortcut.content_stamp(path)) for path in self._request.keys]
+        if not self._request.keys:
+            stamps += [(path, shortcut.stamp(path)) for path in KEYS_DIRECTORIES]
+        if isinstance(source, StorageSource):
+            paths = [os.path.join(source.directory, name) for name in (MANIFEST_FILE, WHITELIST_FILE)]
+            stamps += [(path, shortcut.stamp(path)) for path in paths]
+        elif isinstance(source, MountSource) and resolved.pointer is not None:
+            path = source.root + pointer_path(resolved.pointer.stack, resolved.pointer.channel)
+            stamps.append((path, shortcut.stamp(path)))
+        return stamps
+
+
+def _sentence(resolved: Resolved, selection: Selection) -> str:
+    release = resolved.release
+    channel = f" ({resolved.pointer.channel})" if resolved.pointer else ""
+    return f"{release.stack} {release.id}{channel}: {selection.explain()}"
+
+
+def _bwrap_works(bwrap: str) -> bool:
+    trial = Command(argv=(bwrap, "--dev-bind", "/", "/", "true"), env={"PATH": "/usr/bin:/bin"})
+    try:
+        return run_process(trial).code == 0
+    except MissingToolError:
+        return False

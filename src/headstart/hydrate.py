@@ -1,0 +1,459 @@
+"""Hydration: bring what one image of a release needs into the node's cache, verified twice.
+
+Theory of operation. ``plan`` is pure: it takes the records of a release and its Julia, drops what a launch does
+not need (other images, the stock system image, manuals, headers, tests), looks every remaining file up in the
+verified catalogs, and says which objects that takes. ``apply`` fetches them with several threads. Each object
+is checked against its name, inflated no further than the catalog says, and written at its offset; each file's
+SHA-256 is computed in the order of its bytes as they arrive and must be the one that the release records. Only
+then does the file get its name in the cache, and only when all of a unit's files are there, the unit its place.
+
+The two checks have different anchors: the object's name comes from the repository's signed catalogs (SHA-1 or
+SHAKE-128), the SHA-256 from ``release.json``, whose own digest comes from the channel's signature.
+"""
+
+import hashlib
+import os
+import posixpath
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+from headstart.cache import Cache, Workplace, cache_errors
+from headstart.cvmfs.entry import ChunkedFile, Compression, Entry, File, Symlink
+from headstart.cvmfs.objects import Digest, Kind, ObjectName
+from headstart.errors import CorruptError, MissingError, UnknownError
+from headstart.inflating import inflate
+from headstart.names import Sha256
+from headstart.release import (
+    JULIA_FILE,
+    RELEASE_FILE,
+    FileRecord,
+    ImageRecord,
+    JuliaTree,
+    LinkRecord,
+    Record,
+    Release,
+)
+from headstart.snapshot import stored_limit
+
+WORKERS: Final = 6
+"""Threads that fetch: more than cores, because some of them wait for the network."""
+_HELD: Final = 8
+"""Parts of a file that wait in memory for their turn to be hashed; later ones are read back from the file."""
+_PATIENCE: Final = 5.0
+"""Seconds to wait for each thread when interrupted."""
+_Task = TypeVar("_Task")
+
+
+class Source(Protocol):
+    """Where a plan's entries and a hydration's objects come from: a verified state of a repository."""
+
+    def lookup(self, path: bytes) -> Entry:
+        """The entry at a path; UnknownError when there is none."""
+
+    def stored(self, name: ObjectName, *, limit: int) -> bytes:
+        """An object's bytes as stored, checked against its name; safe from several threads."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """An object that holds a stretch of a file."""
+
+    name: ObjectName
+    offset: int
+    size: int
+    """Bytes of content."""
+    compression: Compression
+
+    @property
+    def limit(self) -> int:
+        """Bytes that the object may have as stored."""
+        return stored_limit(self.size, self.compression)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A file to have in the cache, and what it is made of."""
+
+    path: str
+    """Where it is in the repository, for complaints."""
+    record: FileRecord
+    mtime: int
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitPlan:
+    """A directory that appears in the cache as a whole."""
+
+    unit: str
+    files: Mapping[str, Wanted]
+    """By path inside the unit."""
+    links: Mapping[str, LinkRecord]
+    extra: Mapping[str, bytes]
+    """Small files whose bytes are known already."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hydration:
+    """Everything that is missing for a launch."""
+
+    units: tuple[UnitPlan, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of content that have to be fetched at most."""
+        return sum({item.record.sha256: item.record.size for item in self.wanted()}.values())
+
+    def wanted(self) -> Iterator[Wanted]:
+        """All files of all units."""
+        for unit in self.units:
+            yield from unit.files.values()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verified:
+    """A release and its Julia as read from the repository, both by digest."""
+
+    release: Release
+    release_bytes: bytes
+    julia: JuliaTree
+    julia_bytes: bytes
+
+
+def units(release: Release, image: ImageRecord) -> tuple[str, str, str]:
+    """The units that a launch needs: Julia, the release without images, the image."""
+    home = f"stacks/{release.stack}/{release.id}"
+    return f"julia/{release.julia}", home, f"{home}/{posixpath.dirname(image.path)}"
+
+
+def read_julia(release: Release, data: bytes) -> JuliaTree:
+    """Believe the ``julia.json`` of a release's Julia.
+
+    Raises:
+        CorruptError: it is not the one that the release names.
+    """
+    if Sha256.of(data) != release.julia_digest:
+        raise CorruptError(
+            f"{release.julia_path}/{JULIA_FILE} is not the one that {release.stack} {release.id} names"
+        )
+    return JuliaTree.from_bytes(data)
+
+
+def plan(source: Source, verified: Verified, image: ImageRecord, *, have: Callable[[str], bool]) -> Hydration:
+    """Say what has to be fetched before this image can be started.
+
+    Args:
+        source: a verified state of the repository.
+        verified: the release and its Julia.
+        image: the one that was chosen.
+        have: which units are in the cache.
+
+    Raises:
+        CorruptError: records and catalogs contradict each other, or a path or a link leads out of its tree.
+        MissingError: the catalogs lack a file that the records name.
+    """
+    release = verified.release
+    julia_unit, home, image_unit = units(release, image)
+    inside = posixpath.dirname(image.path)
+    if not inside.startswith("images/"):
+        raise CorruptError(f"{RELEASE_FILE}: image {image.target} is at {image.path}, not below images/")
+    chosen = {
+        julia_unit: (_julia_files(verified.julia), {JULIA_FILE: verified.julia_bytes}),
+        home: (
+            {path: item for path, item in release.files.items() if not path.startswith("images/")},
+            {RELEASE_FILE: verified.release_bytes},
+        ),
+        image_unit: (
+            {
+                path.removeprefix(f"{inside}/"): item
+                for path, item in release.files.items()
+                if path.startswith(f"{inside}/")
+            },
+            {},
+        ),
+    }
+    return Hydration(
+        units=tuple(
+            _plan_unit(source, unit, files, extra) for unit, (files, extra) in chosen.items() if not have(unit)
+        )
+    )
+
+
+def _julia_files(julia: JuliaTree) -> dict[str, Record]:
+    """What a launch with an image of its own needs of a Julia."""
+    top = posixpath.dirname(posixpath.dirname(julia.share))
+    top = f"{top}/" if top else ""
+    skipped = tuple(
+        f"{top}{name}/"
+        for name in ("include", "share/doc", "share/man", "share/applications", "share/icons", "share/metainfo")
+    )
+    skipped += (f"{julia.share}/test/",)
+    return {
+        path: item
+        for path, item in julia.files.items()
+        if path != julia.system_image
+        and not path.startswith(skipped)
+        and "-debug.so" not in posixpath.basename(path)
+    }
+
+
+def _plan_unit(
+    source: Source, unit: str, records: Mapping[str, Record], extra: Mapping[str, bytes]
+) -> UnitPlan:
+    files: dict[str, Wanted] = {}
+    links: dict[str, LinkRecord] = {}
+    for path, record in records.items():
+        where = f"/{unit}/{path}"
+        parent = posixpath.dirname(path)
+        while parent:
+            if parent in records:
+                raise CorruptError(f"{where} is below {parent}, which is recorded as no directory")
+            parent = posixpath.dirname(parent)
+        if path in extra:
+            raise CorruptError(f"{where} is recorded as a file of the release, which it cannot be")
+        entry = _lookup(source, where)
+        if isinstance(record, LinkRecord):
+            _check_link(where, path, record, entry)
+            links[path] = record
+        else:
+            files[path] = _wanted(where, record, entry)
+    return UnitPlan(unit=unit, files=files, links=links, extra=extra)
+
+
+def _lookup(source: Source, where: str) -> Entry:
+    try:
+        return source.lookup(where.encode())
+    except UnknownError as error:
+        raise MissingError(
+            f"{where} is recorded in the release, but the repository does not have it"
+        ) from error
+
+
+def _check_link(where: str, path: str, record: LinkRecord, entry: Entry) -> None:
+    if not isinstance(entry, Symlink) or entry.target != record.target.encode():
+        raise CorruptError(
+            f"{where} is recorded as a link to {record.target!r}, and the catalog says otherwise"
+        )
+    parts = record.target.split("/")
+    climbs = 0
+    while climbs < len(parts) and parts[climbs] == "..":
+        climbs += 1
+    # Beyond the leading ones, ".." behind another link could lead anywhere.
+    if (
+        record.target.startswith("/")
+        or ".." in parts[climbs:]
+        or climbs > path.count("/")
+        or "\0" in record.target
+    ):
+        raise CorruptError(f"{where} is a link to {record.target!r}, which may lead out of its tree")
+
+
+def _wanted(where: str, record: FileRecord, entry: Entry) -> Wanted:
+    parts: tuple[Part, ...]
+    match entry:
+        case File():
+            parts = (_part(entry.digest, Kind.FILE, 0, entry.size, entry.compression),)
+        case ChunkedFile():
+            parts = tuple(
+                _part(chunk.digest, Kind.CHUNK, chunk.offset, chunk.size, entry.compression)
+                for chunk in sorted(entry.chunks, key=lambda chunk: chunk.offset)
+            )
+        case _:
+            raise CorruptError(f"{where} is recorded as a file, and the catalog says otherwise")
+    if entry.size != record.size:
+        raise CorruptError(f"{where} has {entry.size} bytes in the catalog, and {record.size} in its record")
+    reached = 0
+    for part in parts:
+        if part.offset != reached:
+            raise CorruptError(f"{where} has a gap or an overlap between its chunks at {reached}")
+        reached += part.size
+    if reached != record.size:
+        raise CorruptError(f"{where} has {record.size} bytes, and its chunks end at {reached}")
+    return Wanted(path=where, record=record, mtime=entry.stat.mtime, parts=parts)
+
+
+def _part(digest: Digest, kind: Kind, offset: int, size: int, compression: Compression) -> Part:
+    return Part(name=ObjectName(digest=digest, kind=kind), offset=offset, size=size, compression=compression)
+
+
+def apply(
+    hydration: Hydration,
+    source: Source,
+    cache: Cache,
+    *,
+    workers: int = WORKERS,
+    progress: Callable[[int], None] = lambda _size: None,
+) -> None:
+    """Bring a plan's units into the cache. Several processes may do so at once; one of them works.
+
+    Args:
+        hydration: the plan.
+        source: where the objects come from.
+        cache: prepared.
+        workers: threads.
+        progress: told bytes of content as they arrive; called from several threads.
+
+    Raises:
+        CorruptError: an object or a file is not what it should be. Nothing of it is kept.
+        MissingError, UnavailableError: as the source says.
+        CacheError: the cache cannot be written.
+    """
+    for unit in hydration.units:
+        with cache.lock(unit.unit):
+            if cache.has(unit.unit):
+                continue
+            with cache.workplace() as work, cache_errors(work.path):
+                _fetch_files(unit, source, cache, work, workers, progress)
+                work.assemble(
+                    unit.unit,
+                    {path: (item.record, item.mtime) for path, item in unit.files.items()},
+                    unit.links,
+                    unit.extra,
+                )
+
+
+def _fetch_files(
+    unit: UnitPlan, source: Source, cache: Cache, work: Workplace, workers: int, progress: Callable[[int], None]
+) -> None:
+    missing = {
+        cache.file(item.record, item.mtime): item
+        for item in unit.files.values()
+        if not cache.has_file(item.record, item.mtime)
+    }
+    # Large files first, so that the last thread is not left alone with one.
+    order = sorted(missing.values(), key=lambda item: -item.record.size)
+    tasks: list[tuple[_Arrival, Part]] = []
+    for item in order:
+        arrival = _Arrival(item, work)
+        tasks += [(arrival, part) for part in item.parts]
+
+    def fetch(task: tuple[_Arrival, Part]) -> None:
+        arrival, part = task
+        arrival.add(part, _content(source, part, arrival.wanted.path))
+        progress(part.size)
+        arrival.finish_if_whole()
+
+    try:
+        _in_parallel(tasks, fetch, workers)
+    finally:
+        for arrival, _ in tasks:
+            arrival.close()
+
+
+def _content(source: Source, part: Part, where: str) -> bytes:
+    """Fetch one object and undo its compression."""
+    stored = source.stored(part.name, limit=part.limit)
+    what = f"object {part.name} of {where}"
+    content = inflate(stored, limit=part.size, what=what) if part.compression is Compression.ZLIB else stored
+    if len(content) != part.size:
+        raise CorruptError(f"{what} has {len(content)} bytes of content, not {part.size}")
+    return content
+
+
+class _Arrival:
+    """A file on its way: parts are written wherever they belong and hashed in order."""
+
+    def __init__(self, wanted: Wanted, work: Workplace) -> None:
+        self.wanted = wanted
+        self._work = work
+        self._lock = threading.Lock()
+        self._descriptor = -1
+        self._path = ""
+        self._hash = hashlib.sha256()
+        self._hashed = 0
+        self._hashing = False
+        self._kept = False
+        self._ready: dict[int, tuple[int, bytes | None]] = {}
+
+    def add(self, part: Part, content: bytes) -> None:
+        """Write a part where it belongs, and hash what can be hashed now."""
+        self._open()
+        view = memoryview(content)
+        offset = part.offset
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            view, offset = view[written:], offset + written
+        with self._lock:
+            self._ready[part.offset] = (part.size, content if len(self._ready) < _HELD else None)
+            if self._hashing:
+                return
+            self._hashing = True
+        self._hash_ready()
+
+    def _open(self) -> None:
+        with self._lock:
+            if self._descriptor < 0:
+                self._descriptor, self._path = self._work.part()
+
+    def _hash_ready(self) -> None:
+        """Hash what is next in order, for as long as there is any; one thread at a time."""
+        while True:
+            with self._lock:
+                found = self._ready.pop(self._hashed, None)
+                if found is None:
+                    self._hashing = False
+                    return
+            size, content = found
+            self._hash.update(os.pread(self._descriptor, size, self._hashed) if content is None else content)
+            self._hashed += size
+
+    def finish_if_whole(self) -> None:
+        """Keep the file, if this was its last part.
+
+        Raises:
+            CorruptError: it is not the file that the release records.
+        """
+        record = self.wanted.record
+        with self._lock:
+            if self._kept or self._hashing or self._hashed != record.size:
+                return
+            self._kept = True
+        if self._hash.hexdigest() != record.sha256.hex:
+            raise CorruptError(
+                f"{self.wanted.path} does not have the SHA-256 that the release records",
+                hint="the repository's catalogs and the release contradict each other: tell its owner",
+            )
+        self._work.keep(self._descriptor, self._path, record, self.wanted.mtime)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file, kept or not."""
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+
+def _in_parallel(tasks: Sequence[_Task], do: Callable[[_Task], None], workers: int) -> None:
+    """Do all tasks, in their order, several at a time; the first error ends it and is raised."""
+    following = iter(tasks)
+    lock = threading.Lock()
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        while not failures:
+            with lock:
+                task = next(following, None)
+            if task is None:
+                return
+            try:
+                do(task)
+            except BaseException as error:  # noqa: BLE001  # raised again by the thread that waits
+                failures.append(error)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(tasks)))]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    except BaseException as error:
+        # Interrupted while waiting: have the others stop before their files go away.
+        failures.append(error)
+        for thread in threads:
+            thread.join(_PATIENCE)
+        raise
+    if failures:
+        raise failures[0]
