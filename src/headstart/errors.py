@@ -8,7 +8,12 @@ Exit codes 0, 1 and 2 keep their usual meaning (done, a fault of Headstart's own
 and above belong to shells and signals. A started Julia's own exit code passes through untouched.
 """
 
-from typing import ClassVar
+from __future__ import annotations
+
+# As in typing, which a node would have to import on the way to Julia; checkers know the name.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 
 class Error(Exception):

@@ -18,15 +18,21 @@ threads cannot enter a user namespace (unshare(2)), so ``enter`` comes last befo
 This module is on the path from a node's shell to Julia: standard library only, and few imports.
 """
 
-import contextlib
+from __future__ import annotations
+
 import ctypes
 import errno
 import os
 import stat
 import sys
-from typing import Final, NamedTuple, NoReturn
+import warnings  # noqa: F401  # os.execvpe imports it, when another uid may not read the library any more
 
 from headstart.errors import Error, NamespaceError
+
+# As in typing, which a node would have to import on the way to Julia; checkers know the name.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, NoReturn
 
 _CLONE_NEWNS: Final = 0x00020000
 _CLONE_NEWUSER: Final = 0x10000000
@@ -53,17 +59,35 @@ _HINT: Final = (
 )
 
 
-class Bind(NamedTuple):
+class Bind:
     """A directory and where it is to be seen.
 
-    A named tuple, not a dataclass: a node pays for the import of ``dataclasses`` at every start.
+    Neither a dataclass nor a named tuple: a node pays for the import of what makes them at every start.
+
+    Args:
+        source: an absolute path.
+        target: ``/cvmfs/<name>``.
+        writable: whether it may be written through.
     """
 
-    source: str
-    """An absolute path."""
-    target: str
-    """``/cvmfs/<name>``."""
-    writable: bool
+    __slots__ = ("source", "target", "writable")
+
+    def __init__(self, source: str, target: str, writable: bool) -> None:  # noqa: FBT001  # three plain fields
+        self.source = source
+        self.target = target
+        self.writable = writable
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Bind) and self._fields() == other._fields()
+
+    def __hash__(self) -> int:
+        return hash(self._fields())
+
+    def __repr__(self) -> str:
+        return f"Bind{self._fields()!r}"
+
+    def _fields(self) -> tuple[str, str, bool]:
+        return self.source, self.target, self.writable
 
 
 def enter(binds: tuple[Bind, ...]) -> None:
@@ -77,7 +101,7 @@ def enter(binds: tuple[Bind, ...]) -> None:
         if not bind.target.startswith(_PARENT + "/") or "/" in name or name in ("", ".", ".."):
             raise NamespaceError(f"{bind.target} is not a place directly below {_PARENT}")
     libc = _Libc()
-    here = os.getcwd()
+    here = _working_directory()
     _unshare(libc)
     libc.mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     if all(os.path.isdir(bind.target) for bind in binds):
@@ -88,8 +112,19 @@ def enter(binds: tuple[Bind, ...]) -> None:
     else:
         _new_root(libc, binds)
     # The working directory still is a directory below the old root: look it up again.
-    with contextlib.suppress(OSError):
-        os.chdir(here)
+    if here:
+        try:  # noqa: SIM105  # contextlib is slow to import
+            os.chdir(here)
+        except OSError:
+            pass
+
+
+def _working_directory() -> str:
+    """Where we are; nothing when that was removed or may not be looked at."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
 
 
 def wrap(binds: tuple[Bind, ...], argv: tuple[str, ...], *, uid: int | None = None) -> tuple[str, ...]:
@@ -238,9 +273,11 @@ def _cover_parent(libc: _Libc, binds: tuple[Bind, ...]) -> None:
     for name in names:
         if f"{_PARENT}/{name}" not in ours:
             # An entry that its owner hides or that is about to go is no reason to fail.
-            with contextlib.suppress(NamespaceError, OSError):
-                source = f"/proc/self/fd/{below}/{name}"
+            source = f"/proc/self/fd/{below}/{name}"
+            try:
                 _show(libc, source, os.lstat(source).st_mode, f"{_PARENT}/{name}")
+            except (NamespaceError, OSError):
+                continue
     for bind in binds:
         os.mkdir(bind.target)
         _bind(libc, bind, bind.target)

@@ -179,8 +179,9 @@ def repeat(known: Shortcut, request: Request, node: Node) -> None:
 
 def become(argv: tuple[str, ...], env: dict[str, str]) -> "NoReturn":
     """Replace this process."""
-    signal = import_module("signal")
-    # Python ignores these two for itself; a program expects them as a shell leaves them.
+    # Python ignores these two for itself; a program expects them as a shell leaves them. ``signal`` proper
+    # takes as long to import as everything else here together: its numbers are enumerations.
+    signal = import_module("_signal")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     os.execve(argv[0], argv, env)
