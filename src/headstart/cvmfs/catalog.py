@@ -90,7 +90,7 @@ class Catalog:
         if properties.get("schema") not in _SCHEMAS:
             raise CorruptError(f"{where} has schema {properties.get('schema')!r}, not 2.4 or 2.5")
         prefix = properties.get("root_prefix", "")
-        if prefix.encode() != mountpoint:
+        if prefix.encode(errors="surrogateescape") != mountpoint:
             raise CorruptError(f"{where} says that it belongs at {prefix or '/'!r}")
         catalog = cls(Rows(opened, mountpoint), properties)
         catalog.root()

@@ -52,7 +52,7 @@ CREATE TABLE bind_mountpoints (path TEXT, sha1 TEXT, size INTEGER,
   CONSTRAINT pk_bind_mountpoints PRIMARY KEY (path));
 CREATE TABLE statistics (counter TEXT, value INTEGER, CONSTRAINT pk_statistics PRIMARY KEY (counter));
 """
-_INSERT_PROPERTY: Final = "INSERT INTO properties VALUES (?, ?)"
+_INSERT_PROPERTY: Final = "INSERT INTO properties VALUES (?, CAST(? AS TEXT))"
 # Names need not be UTF-8, but must be TEXT: the real tools ask SQLite for text.
 _INSERT_ENTRY: Final = (
     "INSERT INTO catalog VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, ?, ?)"
@@ -125,10 +125,10 @@ def is_directory(entry: Entry) -> bool:
     return isinstance(entry, Directory | Mountpoint)
 
 
-def _properties(heading: Heading) -> list[tuple[str, str]]:
-    rows = [("schema", "2.5"), ("schema_revision", "7")]
+def _properties(heading: Heading) -> list[tuple[str, str | bytes]]:
+    rows: list[tuple[str, str | bytes]] = [("schema", "2.5"), ("schema_revision", "7")]
     if heading.mountpoint:
-        rows.append(("root_prefix", heading.mountpoint.decode()))
+        rows.append(("root_prefix", heading.mountpoint))
     else:
         rows.append(("TTL", str(heading.ttl)))
     rows += [("last_modified", str(heading.last_modified)), ("revision", str(heading.revision))]

@@ -19,7 +19,8 @@ _WINDOW: Final = 32
 _CENTRE: Final = np.uint32(0x7FFFFFFF)
 _WRAPPED: Final = np.uint32(0xFFFFFFFF)
 # Small enough for the arrays to stay in the second-level cache.
-_BLOCK: Final = 32 * 1024
+BLOCK = 32 * 1024
+"""Bytes that are looked at together; it changes no result."""
 _MIB: Final = 1024 * 1024
 
 
@@ -55,7 +56,7 @@ def first_chunk(content: bytes | memoryview, sizes: ChunkSizes) -> int:
         return len(content)
     data = np.frombuffer(content, dtype=np.uint8)
     end = min(len(data), sizes.maximum)
-    scratch = np.empty((2, _BLOCK + _WINDOW), dtype=np.uint32)
+    scratch = np.empty((2, BLOCK + _WINDOW), dtype=np.uint32)
     mark = _first_mark(data, (sizes.minimum, end), sizes.threshold, scratch)
     return end if mark is None else mark
 
@@ -81,8 +82,8 @@ def _first_mark(
     if threshold == 0:
         return None
     reach = np.uint32(threshold - 1)
-    for block in range(span[0], span[1], _BLOCK):
-        end = min(block + _BLOCK, span[1])
+    for block in range(span[0], span[1], BLOCK):
+        end = min(block + BLOCK, span[1])
         x = _rolling(data[block - _WINDOW + 1 : end], scratch)
         distance = x - _CENTRE
         # C's abs() of the smallest integer is negative, so the farthest value of all counts as close.

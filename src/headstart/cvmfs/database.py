@@ -76,6 +76,8 @@ class Database:
     def properties(self) -> dict[str, str]:
         """The table ``properties``, which all three kinds have.
 
+        A value may be a path, so what is not UTF-8 comes as surrogates.
+
         Raises:
             CorruptError: a key or a value is not text.
         """
@@ -83,7 +85,7 @@ class Database:
         for key, value in self.query("SELECT key, value FROM properties"):
             try:
                 found[_text(key)] = _text(value)
-            except (UnicodeDecodeError, TypeError) as error:
+            except TypeError as error:
                 raise CorruptError(f"{self.where}: property {key!r} is not text") from error
         return found
 
@@ -94,7 +96,7 @@ def _text(value: object) -> str:
         return str(value)
     if not isinstance(value, bytes):
         raise TypeError
-    return value.decode()
+    return value.decode(errors="surrogateescape")
 
 
 def _check_header(data: bytes, where: str) -> None:
