@@ -211,12 +211,15 @@ def _by_channel(
 
 
 def _by_digest(tree: PublishedTree, stack: StackName, prefix: DigestPrefix) -> Resolved:
+    ids = releases(tree, stack)
+    # An id is a path, so it is found without reading the records of all releases.
+    if not prefix.only_digest and prefix.hex in map(str, ids):
+        record, digest = release(tree, stack, ReleaseId(prefix.hex))
+        return Resolved(release=record, digest=digest, pointer=None)
     found: list[Resolved] = []
-    for release_id in releases(tree, stack):
-        # The digest is known only after reading the record; the id needs none.
+    for release_id in ids:
         record, digest = release(tree, stack, release_id)
-        is_id = not prefix.only_digest and prefix.hex == release_id.text
-        if is_id or digest.hex.startswith(prefix.hex):
+        if digest.hex.startswith(prefix.hex):
             found.append(Resolved(release=record, digest=digest, pointer=None))
     if not found:
         raise _no_release(tree, stack, str(prefix))

@@ -5,9 +5,11 @@ way, and no answer can keep the reader for ever: neither one that never ends nor
 """
 
 import http.client
+import io
+import socket
 import threading
 import time
-from typing import Final, Self
+from typing import Any, Final, Self
 from urllib.parse import SplitResult, quote, urlsplit
 
 from headstart.errors import ConfigurationError, Error, MissingError, UnavailableError
@@ -16,6 +18,7 @@ from headstart.stratum import check_path, too_long
 _PIECE: Final = 1 << 18
 _SLOWEST: Final = 1024
 """Bytes per second, as the real client's low speed limit."""
+_LONGEST: Final = 60.0
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "headstart", "Connection": "keep-alive"}
 _FRESH: Final = {"Cache-Control": "no-cache", "Pragma": "no-cache"}
 _HINT: Final = "check the address, the server and the proxy"
@@ -103,9 +106,9 @@ class HttpStratum:
 
     def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
         """This thread's connection, and whether it was used before."""
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is not None:
-            return connection, True
+        known: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if known is not None:
+            return known, True
         to = self._proxy or self._target
         kind = http.client.HTTPSConnection if to.scheme == "https" else http.client.HTTPConnection
         if self._proxy is not None and self._target.scheme == "https":
@@ -113,6 +116,7 @@ class HttpStratum:
         connection = kind(to.hostname or "", to.port, timeout=self._timeout)
         if self._proxy is not None and self._target.scheme == "https":
             connection.set_tunnel(self._target.hostname or "", self._target.port or 443)
+        connection.response_class = _Response
         self._local.connection = connection
         with self._lock:
             self._connections.append(connection)
@@ -138,20 +142,54 @@ class HttpStratum:
             raise too_long(path, limit, self._url)
         parts: list[bytes] = []
         size = 0
-        start = time.monotonic()
         while part := response.read1(min(_PIECE, limit + 1 - size)):
             parts.append(part)
             size += len(part)
             if size > limit:
                 raise too_long(path, limit, self._url)
-            passed = time.monotonic() - start
-            if passed > self._timeout and size < passed * _SLOWEST:
-                raise UnavailableError(f"{self._url}/{path} comes too slowly: {size} bytes in {passed:.0f} s")
         if promised is not None and size != promised:
             raise UnavailableError(
                 f"{self._url}/{path} is cut short: {size} of {promised} bytes came", hint=_HINT
             )
         return b"".join(parts)
+
+
+class _Watched(io.RawIOBase):
+    """What comes from a socket, and an end to it when it comes too slowly to be meant well."""
+
+    def __init__(self, raw: io.RawIOBase, timeout: float) -> None:
+        self._raw = raw
+        self._timeout = timeout
+        self._start = time.monotonic()
+        self._size = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int | None:
+        size: int | None = self._raw.readinto(buffer)
+        self._size += size or 0
+        passed = time.monotonic() - self._start
+        # The end of an answer is never too slow.
+        if size and passed > self._timeout and self._size < passed * _SLOWEST:
+            raise TimeoutError(f"it comes too slowly, {self._size} bytes in {passed:.0f} s")
+        return size
+
+    def close(self) -> None:
+        if not self.closed:
+            self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer, watched from its first header on."""
+
+    def __init__(
+        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
+    ) -> None:
+        super().__init__(sock, debuglevel, method, url)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Watched(sock.makefile("rb", buffering=0), sock.gettimeout() or _LONGEST))
 
 
 def _ask(

@@ -1,0 +1,316 @@
+"""One contract for every stratum; and what only a server can do wrong."""
+
+import http.server
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from headstart.errors import ConfigurationError, CorruptError, MissingError, UnavailableError
+from headstart.loopback import LoopbackServer
+from headstart.names import Fqrn
+from headstart.stratum import DirectoryStratum, Stratum
+from headstart.webstratum import HttpStratum
+from simulator import Simulator
+
+FILES = {
+    ".cvmfspublished": b"manifest",
+    "data/ab/cdef": b"content" * 1000,
+    "data/ab/empty": b"",
+    "data/ab/largeC": os.urandom(3_000_000),
+}
+
+
+class StratumContract:
+    """What whoever reads from a stratum relies on."""
+
+    @pytest.mark.parametrize("path", FILES)
+    def test_bytes_as_they_are(self, stratum: Stratum, path: str) -> None:
+        assert stratum.fetch(path, limit=1 << 22) == FILES[path]
+        assert stratum.fetch(path, limit=len(FILES[path]), fresh=True) == FILES[path]
+
+    @pytest.mark.parametrize("path", ["data/ab/cdef", "data/ab/largeC"])
+    def test_one_byte_too_many(self, stratum: Stratum, path: str) -> None:
+        with pytest.raises(CorruptError, match=f"{path} .*more than the {len(FILES[path]) - 1} bytes"):
+            stratum.fetch(path, limit=len(FILES[path]) - 1)
+        assert stratum.fetch(path, limit=len(FILES[path])) == FILES[path]
+
+    @pytest.mark.parametrize("path", ["data/ab/absent", "absent/absent", "data/ab/cdef/below"])
+    def test_missing(self, stratum: Stratum, path: str) -> None:
+        with pytest.raises(MissingError, match=path):
+            stratum.fetch(path, limit=100)
+        assert stratum.fetch(".cvmfspublished", limit=100) == b"manifest"
+
+    @pytest.mark.parametrize("path", ["", "/etc/passwd", "../x", "data/../../x", "data//x", "data/./x", "a\0b"])
+    def test_paths_that_lead_out(self, stratum: Stratum, path: str) -> None:
+        with pytest.raises(CorruptError, match="not a path"):
+            stratum.fetch(path, limit=100)
+
+    def test_many_threads(self, stratum: Stratum) -> None:
+        with ThreadPoolExecutor(8) as pool:
+            paths = [*FILES] * 20
+            results = list(pool.map(lambda path: stratum.fetch(path, limit=1 << 22), paths))
+        assert results == [FILES[path] for path in paths]
+
+    def test_it_has_a_name(self, stratum: Stratum) -> None:
+        assert stratum.name
+
+
+def storage(root: Path) -> Path:
+    for path, content in FILES.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(content)
+    return root
+
+
+class TestMemory(StratumContract):
+    @pytest.fixture
+    def stratum(self) -> Stratum:
+        simulator = Simulator()
+        simulator.files |= FILES
+        return simulator
+
+
+class TestDirectory(StratumContract):
+    @pytest.fixture
+    def stratum(self, tmp_path: Path) -> Stratum:
+        return DirectoryStratum(str(storage(tmp_path)))
+
+    def test_what_is_no_file(self, stratum: Stratum, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "fifo")
+        for path in ("fifo", "data"):
+            with pytest.raises(UnavailableError, match=path):
+                stratum.fetch(path, limit=100)
+
+    def test_no_directory_at_all(self, tmp_path: Path) -> None:
+        with pytest.raises(MissingError):
+            DirectoryStratum(str(tmp_path / "absent")).fetch(".cvmfspublished", limit=100)
+
+    def test_no_descriptor_is_left_open(self, stratum: Stratum) -> None:
+        before = len(os.listdir("/proc/self/fd"))
+        for path in ("data", "data/ab/cdef", "data/ab/absent"):
+            for _ in range(10):
+                with pytest.raises((UnavailableError, CorruptError, MissingError)):
+                    stratum.fetch(path, limit=10)
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+class TestHttp(StratumContract):
+    @pytest.fixture
+    def stratum(self, tmp_path: Path) -> Iterator[Stratum]:
+        fqrn = Fqrn("julia.example.org")
+        with LoopbackServer(str(storage(tmp_path)), fqrn) as server, HttpStratum(server.url) as stratum:
+            yield stratum
+
+
+class TestHttpThroughAProxy(StratumContract):
+    @pytest.fixture
+    def stratum(self) -> Iterator[Stratum]:
+        def answer(handler: Handler) -> None:
+            prefix = "http://stratum.example.org:8000/cvmfs/r/"
+            path = handler.path.removeprefix(prefix)
+            content = FILES.get(path) if handler.path.startswith(prefix) else None
+            handler.reply(b"" if content is None else content, 404 if content is None else 200)
+
+        with (
+            serving(answer) as url,
+            HttpStratum("http://stratum.example.org:8000/cvmfs/r", proxy=url) as stratum,
+        ):
+            yield stratum
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    answer: ClassVar[Callable[[Any], None]]
+    connections: ClassVar[int]
+
+    def setup(self) -> None:
+        type(self).connections += 1
+        super().setup()
+
+    def do_GET(self) -> None:
+        type(self).answer(self)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def reply(self, body: bytes, status: int = 200, *, promised: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if promised is None else promised))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@contextmanager
+def serving(answer: Callable[[Handler], None]) -> Iterator[str]:
+    kind = type("OneHandler", (Handler,), {"answer": staticmethod(answer), "connections": 0})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
+        # A client that goes away in the middle is what several tests are about.
+        server.handle_error = lambda *_: None  # type: ignore[method-assign]  # only silenced
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def refused(answer: Callable[[Handler], None], kind: type[Exception], match: str, limit: int = 100) -> None:
+    with serving(answer) as url, HttpStratum(url, timeout=0.5) as stratum:
+        for _ in range(2):
+            with pytest.raises(kind, match=match):
+                stratum.fetch("data/ab/cdef", limit=limit)
+
+
+def test_a_connection_is_kept_and_one_that_was_closed_is_opened_again() -> None:
+    handlers: list[Handler] = []
+
+    def answer(handler: Handler) -> None:
+        handlers.append(handler)
+        handler.close_connection = len(handlers) == 3
+        handler.reply(b"yes")
+
+    with serving(answer) as url, HttpStratum(url) as stratum:
+        for _ in range(6):
+            assert stratum.fetch("x", limit=10) == b"yes"
+    assert type(handlers[0]).connections == 2
+
+
+def test_a_fresh_copy_is_asked_for_past_caches() -> None:
+    seen: list[tuple[str | None, str | None]] = []
+
+    def answer(handler: Handler) -> None:
+        seen.append((handler.headers["Cache-Control"], handler.headers["Pragma"]))
+        assert handler.headers["Accept-Encoding"] == "identity"
+        handler.reply(b"yes")
+
+    with serving(answer) as url, HttpStratum(url) as stratum:
+        stratum.fetch("x", limit=10)
+        stratum.fetch("x", limit=10, fresh=True)
+    assert seen == [(None, None), ("no-cache", "no-cache")]
+
+
+@pytest.mark.parametrize("status", [301, 302, 400, 403, 500, 503, 206, 204])
+def test_any_other_status(status: int) -> None:
+    def answer(handler: Handler) -> None:
+        handler.send_response(status)
+        handler.send_header("Location", "http://127.0.0.1:1/elsewhere")
+        if status != 204:
+            handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    refused(answer, UnavailableError, str(status))
+
+
+def test_cut_short() -> None:
+    def answer(handler: Handler) -> None:
+        handler.reply(b"half", promised=8)
+        handler.close_connection = True
+
+    refused(answer, UnavailableError, "cut short|IncompleteRead")
+
+
+def test_endless_without_a_length() -> None:
+    def answer(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.close_connection = True
+        while True:
+            handler.wfile.write(b"x" * 1000)
+
+    refused(answer, CorruptError, "more than the 10000 bytes", limit=10_000)
+
+
+def test_a_length_beyond_the_limit_is_not_waited_for() -> None:
+    refused(lambda handler: handler.reply(b"", promised=1 << 40), CorruptError, "more than the 100 bytes")
+
+
+def test_chunked_answers_are_read_and_cut_ones_found() -> None:
+    whole = True
+
+    def answer(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Transfer-Encoding", "chunked")
+        handler.end_headers()
+        handler.wfile.write(b"3\r\nabc\r\n")
+        handler.wfile.write(b"0\r\n\r\n" if whole else b"5\r\nab")
+        handler.close_connection = not whole
+
+    with serving(answer) as url, HttpStratum(url, timeout=0.5) as stratum:
+        assert stratum.fetch("x", limit=3) == b"abc"
+        assert stratum.fetch("x", limit=3) == b"abc"
+        whole = False
+        with pytest.raises(UnavailableError):
+            stratum.fetch("x", limit=100)
+
+
+def test_a_server_that_hangs_or_drips() -> None:
+    done = threading.Event()
+
+    def hang(_: Handler) -> None:
+        done.wait(20)
+
+    def drip(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "100")
+        handler.end_headers()
+        while not done.wait(0.1):
+            handler.wfile.write(b"x")
+
+    def drip_headers(handler: Handler) -> None:
+        while not done.wait(0.1):
+            handler.wfile.write(b"H")
+
+    for answer, match in ((hang, "timed out"), (drip, "too slowly"), (drip_headers, "too slowly")):
+        done.clear()
+        with serving(answer) as url, HttpStratum(url, timeout=0.4) as stratum:
+            with pytest.raises(UnavailableError, match=match):
+                stratum.fetch("x", limit=100)
+            done.set()
+
+
+def test_what_is_no_web_server() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def speak() -> None:
+            for _ in range(2):
+                client, _address = listener.accept()
+                with client:
+                    client.recv(1000)
+                    client.sendall(b"220 smtp.example.org ESMTP\r\n")
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        with HttpStratum(f"http://127.0.0.1:{port}", timeout=2) as stratum:
+            for _ in range(2):
+                with pytest.raises(UnavailableError, match=f"127.0.0.1:{port}"):
+                    stratum.fetch("x", limit=100)
+        thread.join()
+    with (
+        HttpStratum(f"http://127.0.0.1:{port}", timeout=2) as stratum,
+        pytest.raises(UnavailableError, match="refused"),
+    ):
+        stratum.fetch("x", limit=100)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "host/path", "ftp://host/x", "file:///x", "http://", "http://user:word@host/", "http://host:x/",
+        "http://host:99999/", "http://host/?q", "http://host/#f", "http://host/a b", "http://host/\r\nX: y",
+        "http://höst/", "http://[::1/",
+    ],
+)  # fmt: skip
+def test_addresses_that_are_none(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="not an address"):
+        HttpStratum(url)
+    with pytest.raises(ConfigurationError, match="not an address"):
+        HttpStratum("http://host", proxy=url or "x")
