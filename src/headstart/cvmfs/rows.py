@@ -40,7 +40,7 @@ from headstart.cvmfs.entry import (
     valid_name,
     valid_path,
 )
-from headstart.cvmfs.objects import Digest
+from headstart.cvmfs.objects import DIGEST_SIZE, Digest
 from headstart.errors import CorruptError
 
 TABLES: Final = frozenset(
@@ -269,8 +269,10 @@ class Rows:
         parent = path_hash(parent_of(path)) if path else (0, 0)
         if (row.parent_1, row.parent_2) != parent:
             raise self._refused(row, f"its parent is not the directory of {path!r}")
-        if row.hash is not None and (not isinstance(row.hash, bytes) or len(row.hash) != 20):
-            raise self._refused(row, "its digest is not one of 20 bytes")
+        if row.hash is not None and (
+            not isinstance(row.hash, bytes) or len(row.hash) != DIGEST_SIZE or not any(row.hash)
+        ):
+            raise self._refused(row, "its digest is of another size, or zeros")
 
     def _directory(self, path: bytes, row: Row, stat: Stat, flags: int) -> Directory | Mountpoint:
         if path == self.mountpoint:
@@ -315,7 +317,7 @@ class Rows:
         for offset, size, raw in found:
             if offset != at or not isinstance(size, int) or size <= 0:
                 raise self._refused(row, f"its chunks have a gap, or lap over, at byte {at}")
-            if not isinstance(raw, bytes) or len(raw) != 20 or not any(raw):
+            if not isinstance(raw, bytes) or len(raw) != DIGEST_SIZE or not any(raw):
                 raise self._refused(row, f"its chunk at byte {at} has no digest")
             yield at, size, raw
             at += size

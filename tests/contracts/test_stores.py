@@ -1,0 +1,173 @@
+"""What every storage keeps, whatever it is made of."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from headstart.cvmfs.objects import Algorithm, Kind, ObjectName
+from headstart.errors import CorruptError, LockedError, MissingError
+from headstart.store import DirectoryStore, Store
+
+
+class MemoryStore:
+    """A storage that is gone with the test."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self._writer = threading.Lock()
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        if path not in self.files:
+            raise MissingError(f"{path} is missing")
+        if len(self.files[path]) > limit:
+            raise CorruptError(f"{path} has more than the {limit} bytes it should")
+        return self.files[path]
+
+    def has(self, path: str) -> bool:
+        return path in self.files
+
+    @contextmanager
+    def transaction(self) -> Iterator["MemoryTransaction"]:
+        if not self._writer.acquire(blocking=False):
+            raise LockedError("somebody else is publishing")
+        try:
+            yield MemoryTransaction(self.files)
+        finally:
+            self._writer.release()
+
+
+class MemoryTransaction:
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self._files = files
+        self._staged: dict[str, bytes] = {}
+
+    def put(self, name: ObjectName, stored: bytes) -> bool:
+        new = name.path not in self._files and name.path not in self._staged
+        self._staged.setdefault(name.path, stored)
+        return new
+
+    def settle(self) -> None:
+        for path, stored in self._staged.items():
+            self._files.setdefault(path, stored)
+        self._staged.clear()
+
+    def replace(self, path: str, content: bytes) -> None:
+        self._files[path] = content
+
+
+def named(content: bytes, kind: Kind = Kind.FILE) -> ObjectName:
+    return ObjectName(digest=Algorithm.SHAKE128.digest(content), kind=kind)
+
+
+@pytest.fixture(params=["directory", "memory"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    if request.param == "memory":
+        return MemoryStore()
+    made = DirectoryStore(str(tmp_path / "storage"))
+    made.prepare()
+    return made
+
+
+class TestStore:
+    def test_objects_appear_when_they_are_settled(self, store: Store) -> None:
+        with store.transaction() as into:
+            assert into.put(named(b"one"), b"one")
+            assert not store.has(named(b"one").path)
+            into.settle()
+            assert store.read(named(b"one").path, limit=3) == b"one"
+
+    def test_what_is_not_settled_is_dropped(self, store: Store) -> None:
+        with store.transaction() as into:
+            into.put(named(b"one"), b"one")
+        with store.transaction() as into:
+            into.settle()
+        assert not store.has(named(b"one").path)
+
+    def test_an_object_is_never_written_twice(self, store: Store) -> None:
+        with store.transaction() as into:
+            assert into.put(named(b"one"), b"one")
+            assert not into.put(named(b"one"), b"one")
+            into.settle()
+            assert not into.put(named(b"one"), b"two")
+            into.settle()
+        assert store.read(named(b"one").path, limit=9) == b"one"
+
+    def test_kinds_are_different_objects(self, store: Store) -> None:
+        with store.transaction() as into:
+            for kind in Kind:
+                assert into.put(named(b"one", kind), b"one")
+            into.settle()
+        assert all(store.has(named(b"one", kind).path) for kind in Kind)
+
+    def test_mutable_files_are_replaced(self, store: Store) -> None:
+        with store.transaction() as into:
+            into.replace(".cvmfspublished", b"old")
+            into.replace(".cvmfspublished", b"new")
+        assert store.read(".cvmfspublished", limit=3) == b"new"
+
+    def test_one_writer_at_a_time(self, store: Store) -> None:
+        with store.transaction(), pytest.raises(LockedError), store.transaction():
+            pass
+        with store.transaction():
+            pass
+
+    def test_missing_files_and_long_ones_are_told_apart(self, store: Store) -> None:
+        with pytest.raises(MissingError):
+            store.read(".cvmfspublished", limit=10)
+        with store.transaction() as into:
+            into.replace(".cvmfspublished", b"12345")
+        with pytest.raises(CorruptError):
+            store.read(".cvmfspublished", limit=4)
+
+    def test_objects_may_be_put_from_many_threads(self, store: Store) -> None:
+        contents = [str(number % 50).encode() for number in range(400)]
+        with store.transaction() as into:
+            threads = [
+                threading.Thread(
+                    target=lambda part: [into.put(named(item), item) for item in part], args=(part,)
+                )
+                for part in (contents[0::4], contents[1::4], contents[2::4], contents[3::4])
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            into.settle()
+        assert all(store.read(named(item).path, limit=9) == item for item in contents)
+
+
+def test_a_directory_has_all_that_the_real_tools_want(tmp_path: Path) -> None:
+    DirectoryStore(str(tmp_path)).prepare()
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == sorted(
+        [*(f"{number:02x}" for number in range(256)), "txn"]
+    )
+
+
+def test_objects_can_be_read_by_a_web_server(tmp_path: Path) -> None:
+    store = DirectoryStore(str(tmp_path))
+    store.prepare()
+    with store.transaction() as into:
+        into.put(named(b"one"), b"one")
+        into.settle()
+        into.replace(".cvmfspublished", b"x")
+    for path in (named(b"one").path, ".cvmfspublished"):
+        assert (tmp_path / path).stat().st_mode & 0o777 == 0o644
+
+
+def test_a_transaction_sweeps_away_what_a_killed_one_left(tmp_path: Path) -> None:
+    store = DirectoryStore(str(tmp_path))
+    store.prepare()
+    left = tmp_path / "data" / "txn" / "headstart"
+    left.mkdir()
+    (left / "0").write_bytes(b"half")
+    foreign = tmp_path / "data" / "txn" / "tmpXYZ"
+    foreign.write_bytes(b"of the real tools")
+    with store.transaction() as into:
+        into.settle()
+    assert not left.exists()
+    assert foreign.exists()
