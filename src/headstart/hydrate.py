@@ -15,9 +15,9 @@ import hashlib
 import os
 import posixpath
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar
+from typing import Final, Protocol
 
 from headstart.cache import Cache, Workplace, cache_errors
 from headstart.cvmfs.entry import ChunkedFile, Compression, Entry, File, Symlink
@@ -25,6 +25,7 @@ from headstart.cvmfs.objects import Digest, Kind, ObjectName
 from headstart.errors import CorruptError, MissingError, UnknownError
 from headstart.inflating import inflate
 from headstart.names import Sha256
+from headstart.parallel import in_parallel
 from headstart.release import (
     JULIA_FILE,
     RELEASE_FILE,
@@ -41,9 +42,6 @@ WORKERS: Final = 6
 """Threads that fetch: more than cores, because some of them wait for the network."""
 _HELD: Final = 8
 """Parts of a file that wait in memory for their turn to be hashed; later ones are read back from the file."""
-_PATIENCE: Final = 5.0
-"""Seconds to wait for each thread when interrupted."""
-_Task = TypeVar("_Task")
 
 
 class Source(Protocol):
@@ -336,7 +334,7 @@ def _fetch_files(
         arrival.finish_if_whole()
 
     try:
-        _in_parallel(tasks, fetch, workers)
+        in_parallel(tasks, fetch, workers=workers)
     finally:
         for arrival, _ in tasks:
             arrival.close()
@@ -424,36 +422,3 @@ class _Arrival:
             if self._descriptor >= 0:
                 os.close(self._descriptor)
                 self._descriptor = -1
-
-
-def _in_parallel(tasks: Sequence[_Task], do: Callable[[_Task], None], workers: int) -> None:
-    """Do all tasks, in their order, several at a time; the first error ends it and is raised."""
-    following = iter(tasks)
-    lock = threading.Lock()
-    failures: list[BaseException] = []
-
-    def work() -> None:
-        while not failures:
-            with lock:
-                task = next(following, None)
-            if task is None:
-                return
-            try:
-                do(task)
-            except BaseException as error:  # noqa: BLE001  # raised again by the thread that waits
-                failures.append(error)
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(tasks)))]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    except BaseException as error:
-        # Interrupted while waiting: have the others stop before their files go away.
-        failures.append(error)
-        for thread in threads:
-            thread.join(_PATIENCE)
-        raise
-    if failures:
-        raise failures[0]

@@ -1,0 +1,133 @@
+"""``headstart show``: what one release is made of."""
+
+import argparse
+import textwrap
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from headstart.cli.reading import (
+    add_source_arguments,
+    heading,
+    open_from,
+    size_text,
+    time_text,
+    title,
+    write,
+    write_json,
+)
+from headstart.inspect import Description, describe
+from headstart.reference import Reference
+from headstart.release import FileRecord, Record
+
+HELP = "Describe one release: its Julia, its images and what they ask of a CPU, its inputs and files."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_source_arguments(parser)
+    parser.add_argument("reference", metavar="STACK[@WHICH]", help="a channel, sha256:DIGEST, or digits of it")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the description."""
+    now = datetime.now(UTC)
+    reference = Reference.parse(args.reference)
+    opened = open_from(args, now)
+    found = describe(opened, reference, now=now)
+    if args.json:
+        write_json(heading(opened) | _json(found))
+        return 0
+    write(title(opened))
+    write("")
+    for line in _text(found):
+        write(line)
+    return 0
+
+
+def _text(found: Description) -> list[str]:
+    made = found.resolved.release
+    lines = [
+        f"{made.stack} {made.id}",
+        f"  digest    sha256:{found.resolved.digest.hex}",
+        f"  path      {made.path}",
+        f"  built     {made.built}",
+        f"  moves     {'yes, it may run from another path' if made.relocatable else 'no, it runs at its path'}",
+    ]
+    lines += [
+        f"  channel   {pointer.channel}, version {pointer.version}, until {pointer.expires:%Y-%m-%d}"
+        for pointer in found.channels
+    ]
+    julia = _sizes(found.julia.files)
+    lines += [
+        f"  Julia     {made.julia_version}, {julia['files']} files, {size_text(julia['bytes'])}",
+        f"            {made.julia_path}",
+    ]
+    lines += _field("options", " ".join(made.julia_options) or "none beyond the sealed ones")
+    for image in made.images:
+        took = f"built in {image.build_seconds:.0f} s"
+        lines.append(f"  image     {image.target}, {size_text(image.size)}, {took}")
+        lines += _field("", f"asks for {' '.join(image.features) or 'nothing'}")
+    for name, value in sorted(made.inputs.items()):
+        lines += _field("input", f"{name}  {value}")
+    whole = _sizes(made.files)
+    lines.append(f"  files     {whole['files']} files, {whole['links']} links, {size_text(whole['bytes'])}")
+    return lines
+
+
+def _field(name: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text, 79, initial_indent=f"  {name:<10}", subsequent_indent=" " * 12, break_on_hyphens=False
+    )
+
+
+def _sizes(files: Mapping[str, Record]) -> dict[str, int]:
+    regular = [record for record in files.values() if isinstance(record, FileRecord)]
+    return {
+        "files": len(regular),
+        "links": len(files) - len(regular),
+        "bytes": sum(record.size for record in regular),
+    }
+
+
+def _json(found: Description) -> dict[str, Any]:
+    made = found.resolved.release
+    return {
+        "stack": str(made.stack),
+        "release": str(made.id),
+        "digest": found.resolved.digest.hex,
+        "path": made.path,
+        "built": made.built,
+        "relocatable": made.relocatable,
+        "channels": [
+            {
+                "name": str(pointer.channel),
+                "version": pointer.version,
+                "issued": time_text(pointer.issued),
+                "expires": time_text(pointer.expires),
+            }
+            for pointer in found.channels
+        ],
+        "julia": {
+            "name": str(made.julia),
+            "version": made.julia_version,
+            "digest": made.julia_digest.hex,
+            "path": made.julia_path,
+            "options": list(made.julia_options),
+            **_sizes(found.julia.files),
+        },
+        "images": [
+            {
+                "target": image.target,
+                "cpu_target": image.cpu_target,
+                "recorded": image.recorded,
+                "features": list(image.features),
+                "path": image.path,
+                "bytes": image.size,
+                "build_seconds": image.build_seconds,
+            }
+            for image in made.images
+        ],
+        "inputs": dict(made.inputs),
+        **_sizes(made.files),
+    }

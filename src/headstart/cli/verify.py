@@ -1,0 +1,75 @@
+"""``headstart verify``: the whole chain, every catalog, every release; with ``--deep`` every byte."""
+
+import argparse
+import sys
+import textwrap
+import time
+from datetime import UTC, datetime
+
+from headstart.cli.reading import add_source_arguments, heading, open_from, size_text, title, write, write_json
+from headstart.inspect import Report, verify
+
+HELP = """\
+Verify a repository: the chain of signatures, the structure of every catalog, every channel and the record of
+every release. Any CVMFS repository can be verified, also one that has no stacks.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_source_arguments(parser)
+    parser.add_argument("--deep", action="store_true", help="read and hash every object and file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify; the exit code is that of the first complaint's family."""
+    now = datetime.now(UTC)
+    start = time.monotonic()
+    opened = open_from(args, now)
+    report = verify(opened, now=now, deep=args.deep)
+    if args.json:
+        write_json(heading(opened) | _json(report, deep=args.deep))
+    else:
+        write(title(opened))
+        write(_counts(report, deep=args.deep))
+        for complaint in report.complaints:
+            for line in textwrap.wrap(
+                f"{complaint.path}: {complaint.text}", 79, subsequent_indent="    ", break_on_hyphens=False
+            ):
+                write(line)
+        if not report.complaints:
+            write("everything is as it should be")
+    if report.complaints:
+        sys.stderr.write(
+            f"headstart: {len(report.complaints)} complaints in {time.monotonic() - start:.1f} s\n"
+        )
+        return report.complaints[0].exit_code
+    return 0
+
+
+def _counts(report: Report, *, deep: bool) -> str:
+    parts = [
+        f"{report.catalogs} catalogs",
+        f"{report.entries} entries",
+        f"{report.releases} releases",
+        f"{report.channels} channels",
+    ]
+    if deep:
+        parts.append(f"{report.objects} objects of {size_text(report.bytes)}")
+    return ", ".join(parts)
+
+
+def _json(report: Report, *, deep: bool) -> dict[str, object]:
+    return {
+        "deep": deep,
+        "catalogs": report.catalogs,
+        "entries": report.entries,
+        "objects": report.objects,
+        "bytes": report.bytes,
+        "releases": report.releases,
+        "channels": report.channels,
+        "complaints": [
+            {"path": complaint.path, "text": complaint.text, "exit_code": complaint.exit_code}
+            for complaint in report.complaints
+        ],
+    }
