@@ -331,16 +331,16 @@ def fetch_object(stratum: Stratum, name: ObjectName, *, limit: int) -> bytes:
         MissingError: it is not there.
         UnavailableError: the source does not answer.
     """
-    for fresh in (False, True):
-        try:
-            stored = stratum.fetch(name.path, limit=limit, fresh=fresh)
-            name.check(stored)
-        except CorruptError:
-            if fresh:
-                raise
-        else:
-            return stored
-    raise AssertionError
+    try:
+        return _fetch_once(stratum, name, limit=limit, fresh=False)
+    except CorruptError:
+        return _fetch_once(stratum, name, limit=limit, fresh=True)
+
+
+def _fetch_once(stratum: Stratum, name: ObjectName, *, limit: int, fresh: bool) -> bytes:
+    stored = stratum.fetch(name.path, limit=limit, fresh=fresh)
+    name.check(stored)
+    return stored
 
 
 def _signed_file(stratum: Stratum, name: str, *, fresh: bool) -> bytes:

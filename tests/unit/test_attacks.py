@@ -416,6 +416,32 @@ def test_catalog_of_another_place(repository: Simulator, monkeypatch: pytest.Mon
         opened(repository).read(b"/nested/file", limit=100)
 
 
+def test_catalog_at_what_is_no_mountpoint(repository: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Simulator, "_as_mountpoint", lambda self, path: self.tree[path])
+    repository.publish()
+    with pytest.raises(CorruptError, match=r"flags 0x1 are not those of this directory"):
+        opened(repository).read(b"/nested/file", limit=100)
+
+
+def test_history_and_meta_info_where_there_are_none(repository: Simulator) -> None:
+    assert opened(repository).history() is not None
+    repository.sign_manifest(replace(repository.manifest, history=None))
+    assert opened(repository).history() is None
+    assert opened(repository).metainfo() is None
+
+
+@pytest.mark.parametrize("kind", [Kind.HISTORY, Kind.METAINFO])
+def test_bomb_in_history_and_meta_info(
+    repository: Simulator, kind: Kind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headstart.snapshot.HISTORY_LIMIT", 1 << 20)
+    digest = repository.store(bomb(1 << 22), kind)
+    repository.sign_manifest(replace(repository.manifest, history=digest, metainfo=digest))
+    snapshot = opened(repository)
+    with pytest.raises(CorruptError, match="inflates to more than the 1048576"):
+        snapshot.history() if kind is Kind.HISTORY else snapshot.metainfo()
+
+
 def test_root_catalog_of_another_revision(repository: Simulator) -> None:
     repository.sign_manifest(replace(repository.manifest, revision=Revision(9)))
     refused(CorruptError, repository, "of revision 1, the manifest of 9")
