@@ -33,10 +33,12 @@ def _key_directory() -> str:
     return directory
 
 
+@functools.cache
 def keys() -> RepositoryKeys:
     return load_keys(_key_directory(), FQRN)
 
 
+@functools.cache
 def all_keys() -> AllKeys:
     return AllKeys(keys=keys(), master=load_master_key(_key_directory(), FQRN))
 
