@@ -171,6 +171,17 @@ def cpu_flags() -> frozenset[str]:
         return flags_of(file.read())
 
 
+_CAPABILITIES: Final = 1 << 6 | 1 << 7 | 1 << 21
+"""CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN (``linux/capability.h``)."""
+
+
+def may_become_another() -> bool:
+    """Whether this process may mount and then become another user: root, but not root in every container."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        effective = next((line.split()[1] for line in file if line.startswith("CapEff:")), "0")
+    return os.geteuid() == 0 and int(effective, 16) & _CAPABILITIES == _CAPABILITIES
+
+
 def depots(env: Mapping[str, str]) -> tuple[str, ...]:
     """The user's depots: ``JULIA_DEPOT_PATH``, or ``~/.julia``."""
     entries = [entry for entry in env.get("JULIA_DEPOT_PATH", "").split(":") if entry]

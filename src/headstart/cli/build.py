@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from headstart.build import Means, Request, Stage, apply, gather, plan
 from headstart.console import Console
-from headstart.machine import depots, find_compiler
+from headstart.machine import depots, find_compiler, may_become_another
 from headstart.names import Fqrn
 from headstart.process import run_process
 from headstart.record import canonical
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         run=run_process,
         console=console,
         now=datetime.now(UTC),
-        privileged=os.geteuid() == 0,
+        privileged=may_become_another(),
         parallel=max(1, len(os.sched_getaffinity(0))),
     )
     with Stage(args.stage) as stage:

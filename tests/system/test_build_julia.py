@@ -1,0 +1,328 @@
+"""Builds with a real Julia. One tiny release is shared, and kept below .cache from one run to the next."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from headstart.errors import (
+    BuildError,
+    ConfigurationError,
+    IncompatibleError,
+    MissingToolError,
+    NamespaceError,
+)
+from headstart.image import recorded_targets
+from headstart.julia import ImageLayout, JuliaVersion, target
+from headstart.machine import data_text
+from headstart.names import JuliaName
+from headstart.namespace import Bind, wrap
+from headstart.release import JuliaTree, Release
+from juliahelp import REPO, StockJulia
+from projects import LOCK, write_project
+
+pytestmark = pytest.mark.slow
+
+STAGE = REPO / ".cache" / "test-builds" / "stage"
+FQRN = "tests.example.org"
+WITHOUT_CAPABILITIES = (
+    "setpriv",
+    "--bounding-set=-sys_admin,-setuid,-setgid",
+    "--inh-caps=-sys_admin,-setuid,-setgid",
+)
+"""Makes of root what it is in a container: an ordinary user, as far as namespaces go."""
+
+
+def environment(julia: StockJulia, **more: str) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"], "HOME": str(julia.home), "HEADSTART_JULIA": str(julia.program), **more}
+
+
+def command(project: Path, *words: str, stage: Path = STAGE) -> list[str]:
+    argv = [sys.executable, "-m", "headstart", "build", str(project), "--stage", str(stage)]
+    return [*argv, "--repository", FQRN, *words]
+
+
+def build(
+    project: Path, env: Mapping[str, str], *words: str, stage: Path, before: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    argv = [*before, *command(project, *words, stage=stage)]
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=900, check=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tiny:
+    """The shared release."""
+
+    project: Path
+    root: Path
+    release: Release
+    digest: str
+    env: Mapping[str, str]
+
+    def inside(self, *argv: str, uid: int | None = None, **env: str) -> subprocess.CompletedProcess[str]:
+        """Start a program where the stage stands, read-only, at the repository's mountpoint."""
+        bind = Bind(str(STAGE), f"/cvmfs/{FQRN}", writable=False)
+        full = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **env}
+        words = wrap((bind,), argv, uid=uid)
+        return subprocess.run(words, env=full, capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.fixture(scope="session")
+def tiny(julia: StockJulia, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
+    """Built as an ordinary user would; the demo builds as whoever starts it."""
+    project = write_project(tmp_path_factory.mktemp("tiny"))
+    env = environment(julia)
+    before = WITHOUT_CAPABILITIES if os.geteuid() == 0 and shutil.which("setpriv") else ()
+    done = build(project, env, "--json", stage=STAGE, before=before)
+    assert done.returncode == 0, done.stderr
+    outcome = json.loads(done.stdout)
+    root = Path(outcome["path"])
+    release = Release.from_bytes((root / "release.json").read_bytes())
+    return Tiny(project=project, root=root, release=release, digest=outcome["digest"], env=env)
+
+
+def test_the_release_starts_and_compiles_nothing(tiny: Tiny) -> None:
+    launcher = f"{tiny.release.path}/bin/julia"
+    words = (launcher, "--trace-compile=stderr", f"{tiny.release.path}/project/smoke.jl")
+    uid = 65534 if os.geteuid() == 0 else None
+    done = tiny.inside(*words, uid=uid)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "total 3.000 of 0.5 1.0 1.5\n"
+    compiled = {line for line in done.stderr.splitlines() if line.startswith("precompile(")}
+    stock = tiny.inside(launcher, "--trace-compile=stderr", "-e", "", uid=uid)
+    assert compiled <= {line for line in stock.stderr.splitlines() if line.startswith("precompile(")}
+    assert not [line for line in compiled if "App" in line or "Leaf" in line]
+    assert "image x86-64-v2" in done.stderr
+
+
+def test_paths_in_the_release_are_its_final_ones(tiny: Tiny) -> None:
+    code = "using App; print(pathof(App), ' ', Sys.BINDIR, ' ', join(DEPOT_PATH, ','))"
+    done = tiny.inside(f"{tiny.release.path}/bin/julia", "-e", code)
+    source, bindir, depots = done.stdout.split()
+    assert source == f"{tiny.release.path}/project/packages/App/src/App.jl"
+    assert bindir.startswith(f"/cvmfs/{FQRN}/julia/")
+    assert depots.startswith(f"{tiny.release.path}/depot,/cvmfs/{FQRN}/julia/")
+    image = (tiny.root / tiny.release.images[0].path).read_bytes()
+    assert str(STAGE).encode() not in image
+    assert str(tiny.project).encode() not in image
+
+
+def test_the_image_records_its_level(tiny: Tiny) -> None:
+    wanted = target(data_text("targets.toml"), "x86-64-v2", JuliaVersion.parse(tiny.release.julia_version))
+    (record,) = tiny.release.images
+    with (tiny.root / record.path).open("rb") as file:
+        (found,) = recorded_targets(file, ImageLayout.DISPATCH_TARGET_IDS, "the image")
+    assert (found.name, found.features) == (wanted.recorded, wanted.recorded_features)
+    assert record.features == wanted.features
+
+
+def test_what_is_staged_is_not_built_again(tiny: Tiny, tmp_path: Path) -> None:
+    elsewhere = write_project(tmp_path / "elsewhere")
+    start = time.monotonic()
+    done = build(elsewhere, tiny.env, "--json", stage=STAGE)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["built"] is False
+    assert json.loads(done.stdout)["digest"] == tiny.digest
+    assert time.monotonic() - start < 20
+
+
+def test_julias_own_image_records_three_targets(julia: StockJulia) -> None:
+    done = julia.run("-e", "print(unsafe_string(Base.JLOptions().image_file), '|', VERSION)")
+    path, version = done.stdout.split("|")
+    if JuliaVersion.parse(version) >= JuliaVersion.parse("1.9"):
+        pytest.skip("the decoding of a newer Julia's own image is proved elsewhere")
+    with Path(path).open("rb") as file:
+        found = recorded_targets(file, ImageLayout.DISPATCH_TARGET_IDS, path)
+    assert [one.name for one in found] == ["generic", "sandybridge", "haswell"]
+    assert found[0].features == {"cx16"}
+    assert {"avx2", "bmi1", "abm", "pclmulqdq"} <= found[2].features
+    assert not any(name.startswith("cpuid:") for one in found for name in one.features)
+
+
+def test_the_shipped_julia_is_complete(tiny: Tiny) -> None:
+    name = JuliaName(str(tiny.release.julia))
+    tree = JuliaTree.from_bytes((STAGE / "julia" / str(name) / "julia.json").read_bytes())
+    assert tree.name == name
+    libraries = ":".join(f"/cvmfs/{FQRN}/julia/{name}/{path}" for path in tree.library_path)
+    done = tiny.inside(
+        f"/cvmfs/{FQRN}/julia/{name}/{tree.executable}", "-e", "print(VERSION)", LD_LIBRARY_PATH=libraries
+    )
+    assert done.stdout == tree.version, done.stderr
+
+
+# --- bad input: one sentence, its own exit code, nothing half-written
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, *said: str) -> None:
+    lines = [line for line in done.stderr.splitlines() if line.startswith("headstart: ")]
+    assert done.returncode == code, done.stderr
+    assert len(lines) == 1, done.stderr
+    for text in said:
+        assert text in lines[0]
+    assert done.stdout == ""
+
+
+def test_a_package_that_does_not_precompile(julia: StockJulia, tmp_path: Path) -> None:
+    broken = 'module Leaf\nerror("broken on purpose")\nend\n'
+    project = write_project(tmp_path / "p", packages__Leaf__src__Leaf_jl=broken)
+    done = build(project, environment(julia), stage=tmp_path / "stage")
+    refused(
+        done, BuildError.exit_code, "does not precompile", "broken on purpose", str(tmp_path / "stage/logs/")
+    )
+    (log,) = (tmp_path / "stage/logs").iterdir()
+    assert "broken on purpose" in log.read_text()
+    assert not (tmp_path / "stage/stacks").exists()
+    assert not (tmp_path / "stage/stage.json").exists()
+    assert os.listdir(tmp_path / "stage/work") == ["lock"]
+
+
+def test_a_workload_that_fails(julia: StockJulia, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "p", workload_jl='error("no work today")\n')
+    done = build(project, environment(julia), stage=tmp_path / "stage")
+    refused(done, BuildError.exit_code, "workload.jl", "no work today")
+
+
+def test_no_julia(tmp_path: Path) -> None:
+    env = {"PATH": "/nowhere", "HOME": str(tmp_path)}
+    done = build(write_project(tmp_path / "p"), env, stage=tmp_path / "stage")
+    refused(done, MissingToolError.exit_code, "no Julia was found")
+    assert not (tmp_path / "stage").exists()
+
+
+def test_no_compiler(julia: StockJulia, tmp_path: Path) -> None:
+    done = build(write_project(tmp_path / "p"), environment(julia, PATH="/nowhere"), stage=tmp_path / "stage")
+    refused(done, MissingToolError.exit_code, "no C compiler")
+    assert not (tmp_path / "stage").exists()
+
+
+def test_a_julia_of_the_systems(tmp_path: Path) -> None:
+    prefix = "/usr"
+    program = tmp_path / "julia"
+    answers = {"version": "1.5.3", "bindir": f"{prefix}/bin", "image": f"{prefix}/lib/x/sys.so"}
+    answers |= {"stdlib": f"{prefix}/share/julia/stdlib/v1.5", "library": f"{prefix}/lib/libjulia.so.1"}
+    lines = [f"echo headstart-probe: {key} {value}" for key, value in answers.items()]
+    program.write_text("\n".join(["#!/bin/sh", *lines]) + "\n")
+    program.chmod(0o755)
+    env = {"PATH": os.environ["PATH"], "HEADSTART_JULIA": str(program)}
+    done = build(write_project(tmp_path / "p"), env, stage=tmp_path / "stage")
+    refused(done, MissingToolError.exit_code, "part of the system")
+
+
+@pytest.mark.parametrize(
+    ("words", "changed", "said"),
+    [
+        (("--target", "znver4"), {}, "'znver4' is no target"),
+        ((), {"Headstart_toml": 'name = "tiny"\ntargets = ["x86_64"]\n'}, "'x86_64' is no target"),
+        ((), {"Headstart_toml": ""}, "name is missing"),
+        ((), {"Manifest_toml": LOCK.replace('"Leaf", ', "")}, "Manifest.toml does not fit the project"),
+        ((), {"Manifest_toml": "[["}, "Manifest.toml is not TOML"),
+    ],
+)
+def test_what_the_user_wrote_is_wrong(
+    julia: StockJulia, tmp_path: Path, words: tuple[str, ...], changed: dict[str, str], said: str
+) -> None:
+    project = write_project(tmp_path / "p", **changed)
+    refused(
+        build(project, environment(julia), *words, stage=tmp_path / "stage"), ConfigurationError.exit_code, said
+    )
+    assert not (tmp_path / "stage").exists()
+
+
+def test_no_lock(julia: StockJulia, tmp_path: Path) -> None:
+    project = write_project(tmp_path / "p")
+    (project / "Manifest.toml").unlink()
+    done = build(project, environment(julia), stage=tmp_path / "stage")
+    refused(done, ConfigurationError.exit_code, "Manifest.toml is missing", "Pkg.resolve")
+
+
+def test_a_target_above_this_machine(julia: StockJulia, tmp_path: Path) -> None:
+    if os.geteuid() != 0 or shutil.which("unshare") is None:
+        pytest.skip("hides CPU features by a mount over /proc/cpuinfo, which takes root")
+    cpuinfo = tmp_path / "cpuinfo"
+    flags = "fpu cmov cx8 cx16 fxsr lm mmx sse sse2 syscall pni ssse3 sse4_1 sse4_2 popcnt lahf_lm avx"
+    cpuinfo.write_text(f"flags\t\t: {flags}\n")
+    script = 'mount --bind "$0" /proc/cpuinfo && exec "$@"'
+    before = ("unshare", "-m", "sh", "-c", script, str(cpuinfo))
+    project = write_project(tmp_path / "p")
+    done = build(project, environment(julia), "--target", "x86-64-v3", stage=tmp_path / "stage", before=before)
+    refused(done, IncompatibleError.exit_code, "cannot build for x86-64-v3", "avx2", "--target")
+    assert not (tmp_path / "stage").exists()
+
+
+def test_no_namespaces_allowed(julia: StockJulia, tmp_path: Path) -> None:
+    script = (
+        'echo 0 >/proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all "$@"'
+    )
+    before = ("unshare", "-U", "-r", "sh", "-c", script, "sh")
+    probe = subprocess.run([*before, "true"], capture_output=True, check=False)
+    if probe.returncode != 0:
+        pytest.skip(f"namespaces cannot be forbidden here: {probe.stderr.decode().strip()}")
+    done = build(write_project(tmp_path / "p"), environment(julia), stage=tmp_path / "stage", before=before)
+    refused(done, NamespaceError.exit_code, "no mount namespace is allowed here")
+    assert not (tmp_path / "stage/stacks").exists()
+
+
+def children(stage: Path) -> list[int]:
+    """Processes that work for a stage; inside the namespace it stands at the repository's mountpoint."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            try:
+                words = (entry / "cmdline").read_bytes()
+            except OSError:
+                continue
+            if str(stage).encode() in words or f"/cvmfs/{FQRN}/".encode() in words:
+                found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_stopped_in_the_middle(julia: StockJulia, tmp_path: Path, number: signal.Signals) -> None:
+    project, stage = write_project(tmp_path / "p"), tmp_path / "stage"
+    for _ in range(2):
+        process = subprocess.Popen(
+            command(project, stage=stage), env=environment(julia), stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "compiling with" in line:
+                break
+        else:
+            pytest.fail("the build ended before it came to compile an image")
+        time.sleep(2)
+        assert len(children(stage)) > 1
+        process.send_signal(number)
+        said = process.stderr.read()
+        process.stderr.close()
+        code = process.wait(timeout=30)
+        assert code == (130 if number == signal.SIGINT else -signal.SIGKILL), said
+        deadline = time.monotonic() + 20
+        while children(stage) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert children(stage) == []
+        assert not (stage / "stacks").exists()
+        assert not (stage / "stage.json").exists()
+    # What the first one had finished is used by the second.
+    assert len(list((stage / "julia").iterdir())) == 1
+
+
+def test_two_builders_at_once(julia: StockJulia, tmp_path: Path) -> None:
+    project, stage = write_project(tmp_path / "p"), tmp_path / "stage"
+    first = subprocess.Popen(
+        command(project, stage=stage), env=environment(julia), stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert first.stderr is not None
+        next(line for line in first.stderr if "precompiling" in line)
+        refused(build(project, environment(julia), stage=stage), 23, "somebody else is building")
+    finally:
+        first.kill()
+        first.communicate()
