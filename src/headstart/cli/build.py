@@ -5,12 +5,16 @@ import os
 import sys
 from datetime import UTC, datetime
 
-from headstart.build import Means, Request, Stage, apply, gather, plan
+from headstart.build import BuildPlan, Built, Means, Request, Stage, apply, gather, plan
 from headstart.console import Console
+from headstart.errors import UnknownError
 from headstart.machine import depots, find_compiler, may_become_another
-from headstart.names import Fqrn
+from headstart.names import Fqrn, Sha256
 from headstart.process import run_process
+from headstart.published import release as find_release
 from headstart.record import canonical
+from headstart.release import Release
+from headstart.source import Anchors, open_source, parse
 
 HELP = """Build a release of a Julia project into a staging directory.
 
@@ -33,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--target", metavar="T", action="append", default=[], help="build for this level only; may be repeated"
     )
     parser.add_argument("--julia", metavar="PATH", default="", help="the Julia to build with and to ship")
+    parser.add_argument(
+        "--published", metavar="SOURCE", default="", help="build nothing that this repository has already"
+    )
+    parser.add_argument(
+        "--key", metavar="PUB", action="append", default=[], help="public key to trust for --published"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and do nothing")
     parser.add_argument("--json", action="store_true", help="print the outcome as JSON")
 
@@ -50,9 +60,14 @@ def run(args: argparse.Namespace) -> int:
     env = dict(os.environ)
     inputs, install = gather(request, env, run_process)
     todo = plan(inputs)
+    known = _published(args, todo)
     if args.dry_run:
-        sys.stdout.write("\n".join(todo.lines()) + "\n")
+        lines = (*todo.lines(), "published  already: there is nothing to build") if known else todo.lines()
+        sys.stdout.write("\n".join(lines) + "\n")
         return 0
+    if known is not None:
+        console.step(f"{inputs.settings.name} {todo.id} is already published: nothing to build")
+        return _tell(args, Built(release=known[0], digest=known[1], path=known[0].path, new=False))
     for line in todo.lines():
         console.note(f"           {line}")
     means = Means(
@@ -68,6 +83,23 @@ def run(args: argparse.Namespace) -> int:
     )
     with Stage(args.stage) as stage:
         built = apply(todo, stage, means)
+    return _tell(args, built)
+
+
+def _published(args: argparse.Namespace, todo: BuildPlan) -> tuple[Release, Sha256] | None:
+    """The release, if the repository that the user names has it."""
+    if not args.published:
+        return None
+    anchors = Anchors(keys=tuple(args.key), fqrn=todo.inputs.fqrn)
+    opened = open_source(parse(args.published), anchors, now=datetime.now(UTC))
+    try:
+        return find_release(opened.tree, todo.inputs.settings.name, todo.id)
+    except UnknownError:
+        return None
+
+
+def _tell(args: argparse.Namespace, built: Built) -> int:
+    """Print the outcome."""
     outcome = {
         "stack": str(built.release.stack),
         "release": str(built.release.id),
