@@ -117,3 +117,8 @@ def _read(repository: Repository, entry: File | ChunkedFile) -> bytes:
         content += plain
     assert len(content) == entry.size
     return content
+
+
+def later() -> datetime:
+    """The real now, for what a command published with the real clock."""
+    return datetime.now(UTC)
