@@ -103,7 +103,7 @@ class Snapshot:
 
         try:
             return cls(stratum, prove(fresh=False))
-        except (CorruptError, TrustError):
+        except (CorruptError, MissingError, TrustError):
             # A proxy may have kept an old or a broken copy, or one file of before and one of after a change.
             return cls(stratum, prove(fresh=True))
 
