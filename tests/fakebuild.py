@@ -112,6 +112,8 @@ class FakeJulia:
         self.trace = "precompile(Tuple{typeof(App.main), Array{String, 1}})\n"
         self.start = "precompile(Tuple{typeof(Base.start)})\n"
         self.leftover: Callable[[str], str] = lambda _statements: ""
+        self.artifacts: dict[str, str] = {}
+        self.counters: Callable[[bool], str] = lambda _work: "0 0"
         self.fail: dict[str, tuple[int, bytes]] = {}
         self.before: Callable[[str], None] = lambda _kind: None
         self.statements = ""
@@ -124,11 +126,15 @@ class FakeJulia:
             self.commands.append((kind, *argv))
         self.before(kind)
         code, err = self.fail.get(kind, (0, b""))
+        out = b""
+        if kind == "artifacts":
+            lines = [f"headstart-artifact: {tree} {name}" for tree, name in self.artifacts.items()]
+            out = "\n".join(lines).encode()
         if code == 0:
             err = self._do(kind, argv).encode()
         if log is not None:
             log.write(err)
-        return Finished(code=code, out=b"", err=err, seconds=0.1)
+        return Finished(code=code, out=out, err=err, seconds=0.1)
 
     def kinds(self) -> list[str]:
         return [command[0] for command in self.commands]
@@ -138,6 +144,7 @@ class FakeJulia:
         for word, kind in (
             ("-Wl,--whole-archive", "link"),
             ("--output-o", "compile"),
+            ("counters.jl", "count"),
             ("precompile.jl", "precompile"),
             ("instantiate.jl", "instantiate"),
             ("artifacts.jl", "artifacts"),
@@ -169,6 +176,8 @@ class FakeJulia:
         elif kind == "link":
             path = argv[list(argv).index("-o") + 1]
             outside(path).write_bytes(self.images[path.split("/")[-2]])
+        elif kind == "count":
+            return f"headstart-compiled: {self.counters(argv[-1].endswith('smoke.jl'))}\n"
         elif kind in ("smoke", "baseline"):
             return self.start + (self.leftover(self.statements) if kind == "smoke" else "")
         return ""

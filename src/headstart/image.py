@@ -135,7 +135,10 @@ def _bytes_at(elf: ELFFile, address: int, size: int) -> bytes:
 
 
 def _pointer_at(elf: ELFFile, address: int) -> int | None:
-    """A pointer that the dynamic loader fills in: its relocation says with what."""
+    """A pointer that the dynamic loader fills in: its relocation says with what.
+
+    Packed relocations (``DT_RELR``) keep that in the pointer's own place.
+    """
     for section in elf.iter_sections():
         if isinstance(section, RelocationSection) and section.is_RELA():
             for relocation in section.iter_relocations():
@@ -145,7 +148,8 @@ def _pointer_at(elf: ELFFile, address: int) -> int | None:
                         return int(relocation["r_addend"])
                     if kind == _R_X86_64_64:
                         return _symbol_value(elf, section["sh_link"], relocation) + int(relocation["r_addend"])
-    return None
+    place = _bytes_at(elf, address, 8)
+    return int.from_bytes(place, "little") or None if len(place) == 8 else None
 
 
 def _symbol_value(elf: ELFFile, table_index: int, relocation: Relocation) -> int:

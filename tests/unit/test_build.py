@@ -14,7 +14,7 @@ from headstart.build import Stage, apply, plan
 from headstart.build.trees import git_tree
 from headstart.errors import BuildError, ConfigurationError, CorruptError, LockedError, NamespaceError
 from headstart.gittree import version_slug
-from headstart.julia import JuliaVersion
+from headstart.julia import JuliaVersion, Proof
 from headstart.machine import JuliaInstall
 from headstart.names import Fqrn
 from headstart.release import FileRecord, JuliaTree, Release
@@ -459,3 +459,83 @@ def test_a_package_that_is_not_its_tree_is_fetched_and_else_refused(
     assert str(place) in caught.value.message
     assert julia.kinds().count("instantiate") == 1
     assert not (tmp_path / "stage/stacks").exists()
+
+
+def test_artifacts_are_taken_and_checked_like_packages(
+    tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia
+) -> None:
+    (project / "packages/Leaf/Artifacts.toml").write_text("# listed by Julia itself\n")
+    made = tmp_path / "made"
+    (made / "bin").mkdir(parents=True)
+    (made / "bin/tool").write_text("#!/bin/sh\n")
+    (made / "bin/tool").chmod(0o755)
+    (made / "lib").symlink_to("bin")
+    tree = git_tree(str(made))
+    shutil.copytree(made, tmp_path / "depot/artifacts" / tree, symlinks=True)
+    julia.artifacts = {tree: "tool"}
+    todo = fake_plan(project, install, tmp_path / "stage")
+    with Stage(str(tmp_path / "stage")) as stage:
+        built = apply(todo, stage, means(install, julia, io.StringIO(), (str(tmp_path / "depot"),)))
+    copy = Path(built.path) / "depot/artifacts" / tree
+    assert git_tree(str(copy)) == tree
+    assert stat.S_IMODE((copy / "bin/tool").stat().st_mode) == 0o555
+    listing = next(command for command in julia.commands if command[0] == "artifacts")
+    assert listing[-1] == f"{todo.path}/project/packages/Leaf/Artifacts.toml"
+
+
+def test_an_artifact_that_nobody_has(
+    tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia
+) -> None:
+    (project / "packages/Leaf/Artifacts.toml").touch()
+    julia.artifacts = {"0" * 40: "tool"}
+    todo = fake_plan(project, install, tmp_path / "stage")
+    with (
+        Stage(str(tmp_path / "stage")) as stage,
+        pytest.raises(BuildError, match="artifact tool with tree 0000"),
+    ):
+        apply(todo, stage, means(install, julia, io.StringIO()))
+
+
+def test_artifacts_that_cannot_be_listed(
+    tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia
+) -> None:
+    (project / "packages/Leaf/Artifacts.toml").touch()
+    julia.fail["artifacts"] = (1, b"ERROR: broken\n")
+    todo = fake_plan(project, install, tmp_path / "stage")
+    with Stage(str(tmp_path / "stage")) as stage, pytest.raises(BuildError, match="artifacts cannot be listed"):
+        apply(todo, stage, means(install, julia, io.StringIO()))
+
+
+# --- the proof of a newer Julia
+
+
+@pytest.mark.parametrize(("work", "good"), [("10 500", True), ("10 501", False), ("11 500", False)])
+def test_from_1_9_on_the_counters_decide(
+    tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia, work: str, *, good: bool
+) -> None:
+    inputs = fake_inputs(project, install, tmp_path / "stage")
+    newer = dataclasses.replace(inputs.capabilities, proof=Proof.COUNTERS)
+    todo = plan(dataclasses.replace(inputs, capabilities=newer))
+    julia.leftover = lambda _: "precompile(Tuple{typeof(App.listed)})\n"
+    julia.counters = lambda smoke: work if smoke else "10 500"
+    with Stage(str(tmp_path / "stage")) as stage:
+        if good:
+            assert apply(todo, stage, means(install, julia, io.StringIO())).new
+        else:
+            with pytest.raises(BuildError, match="still compiles 1 methods"):
+                apply(todo, stage, means(install, julia, io.StringIO()))
+
+
+def test_a_julia_that_does_not_count(
+    tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia
+) -> None:
+    inputs = fake_inputs(project, install, tmp_path / "stage")
+    newer = dataclasses.replace(inputs.capabilities, proof=Proof.COUNTERS)
+    todo = plan(dataclasses.replace(inputs, capabilities=newer))
+    julia.leftover = lambda _: "precompile(Tuple{typeof(App.listed)})\n"
+    julia.counters = lambda _: ""
+    with (
+        Stage(str(tmp_path / "stage")) as stage,
+        pytest.raises(BuildError, match="did not say what it compiled"),
+    ):
+        apply(todo, stage, means(install, julia, io.StringIO()))

@@ -32,11 +32,12 @@ def c_array(data: bytes) -> str:
     return "{" + ",".join(map(str, data)) + "}"
 
 
-def compiled(folder: Path, source: str) -> io.BytesIO:
+def compiled(folder: Path, source: str, *options: str) -> io.BytesIO:
     """A shared object from C source, as bytes in memory."""
     compiler = shutil.which("cc") or pytest.skip("makes its images with a C compiler, and there is none")
     (folder / "image.c").write_text(source)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "image.so", folder / "image.c"], check=True)
+    words = [compiler, "-shared", "-fPIC", *options, "-o", folder / "image.so", folder / "image.c"]
+    subprocess.run(words, check=True)
     return io.BytesIO((folder / "image.so").read_bytes())
 
 
@@ -53,13 +54,22 @@ def test_targets_up_to_1_8(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pointers", [4, 5])
-@pytest.mark.parametrize("stripped", [False, True])
-def test_targets_from_1_9_on(tmp_path: Path, pointers: int, *, stripped: bool) -> None:
+@pytest.mark.parametrize(
+    ("declared", "options"),
+    [
+        ("static const unsigned char jl_dispatch_target_ids", ()),
+        ("static const unsigned char other_name", ()),
+        ("const unsigned char other_name", ()),
+        ("static const unsigned char other_name", ("-Wl,-z,pack-relative-relocs",)),
+    ],
+    ids=["named", "stripped", "exported", "packed"],
+)
+def test_targets_from_1_9_on(tmp_path: Path, pointers: int, declared: str, options: tuple[str, ...]) -> None:
     data = target_data([("haswell", HASWELL, "")])
-    name = "other_name" if stripped else "jl_dispatch_target_ids"
-    source = f"static const unsigned char {name}[{len(data)}] = {c_array(data)};\nstatic int a;\n"
+    name = declared.split()[-1]
+    source = f"{declared}[{len(data)}] = {c_array(data)};\nstatic int a;\n"
     source += f"const void *const jl_image_pointers[{pointers}] = {{{'&a,' * (pointers - 1)}{name}}};\n"
-    (found,) = recorded_targets(compiled(tmp_path, source), ImageLayout.IMAGE_POINTERS, "x")
+    (found,) = recorded_targets(compiled(tmp_path, source, *options), ImageLayout.IMAGE_POINTERS, "x")
     assert found == RecordedTarget(name="haswell", features=V3.recorded_features, unchecked="")
 
 

@@ -5,14 +5,17 @@ What a Julia compiles in any start, however empty, is stock Julia's own and is s
 time and the bytes of new machine code decide, and the list only says where to look.
 """
 
+import re
 from collections.abc import Callable
 from typing import Final
 
 from headstart.build.recipe import WAYS, Workshop
+from headstart.errors import BuildError
 from headstart.julia import Proof, Target
 from headstart.process import Command, Finished
 
 _COUNTERS: Final = "headstart-compiled:"
+_STATEMENT: Final = re.compile(r"precompile\(Tuple\{.*\)")
 _TRACE: Final = "--trace-compile=stderr"
 Must = Callable[[Command, str], Finished]
 
@@ -52,8 +55,9 @@ class SmokeTest:
         return frozenset(found)
 
     def _statements(self, done: Finished) -> frozenset[str]:
-        lines = (done.err + b"\n" + done.out).decode(errors="replace").splitlines()
-        return frozenset(line.strip() + "\n" for line in lines if line.startswith("precompile("))
+        # On a terminal the statements share the screen with what the script prints, so they may begin anywhere.
+        text = (done.err + b"\n" + done.out).decode(errors="replace")
+        return frozenset(found + "\n" for found in _STATEMENT.findall(text))
 
     def _cost(self, target: Target, way: str) -> bool:
         """Whether the script costs compile time or new machine code, beyond what counting it costs."""
@@ -66,4 +70,7 @@ class SmokeTest:
     def _counted(self, done: Finished) -> tuple[int, ...]:
         text = (done.err + b"\n" + done.out).decode(errors="replace")
         line = next((line for line in text.splitlines() if line.startswith(_COUNTERS)), "")
-        return tuple(int(word) for word in line.removeprefix(_COUNTERS).split())
+        found = tuple(int(word) for word in line.removeprefix(_COUNTERS).split())
+        if len(found) != 2:
+            raise BuildError("Julia did not say what it compiled in the smoke test")
+        return found
