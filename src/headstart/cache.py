@@ -2,19 +2,24 @@
 
 Theory of operation. Below the cache's directory, for each repository::
 
-    <fqrn>/root/julia/<name>                     units: complete whenever they exist
+    <fqrn>/root/julia/<name>                     units: whole whenever they exist
     <fqrn>/root/stacks/<stack>/<id>
     <fqrn>/root/stacks/<stack>/<id>/images/<target>
     <fqrn>/files/ab/<sha256>.<mode>.<mtime>      every file of every unit, once
     <fqrn>/work/<host>.<random>                  what is under way
     <fqrn>/locks/<unit>
+    <fqrn>/placed/<unit>                         when the unit was placed: in which boot of which machine
     <fqrn>/seen-<key>.json                       the newest state of the repository that was ever believed
 
 A file is written in ``work``, verified there, and renamed to its name in ``files``; a unit is assembled of hard
-links in ``work``, forced to the disk, and renamed to its place. So whatever stands under ``root`` or ``files``
-is whole, whenever the node is switched off or the process killed, and needs no lock to be used. Locks only
-save work: one job downloads while the others wait for it (``flock`` on ``locks/<unit>``). Where they do not
-hold, as on some network file systems, two jobs download the same and the second rename loses.
+links in ``work`` and renamed to its place. So whatever stands under ``root`` is whole, whenever a process is
+killed, and needs no lock to be used. Locks only save work: one job downloads while the others wait for it
+(``flock`` on ``locks/<unit>``). Where they do not hold, as on some network file systems, two jobs download the
+same and the second rename loses.
+
+Nothing is forced to the disk: a launch would wait for whatever else the node is writing. Instead the cache
+remembers in which boot a unit was placed. In another one (the power may have failed in between) a unit counts
+only after all its files have been hashed once more, which takes less than fetching any of them.
 
 A killed process leaves at most its own directory in ``work``. Whoever comes next on the same host clears it, as
 the lock on it is gone with its owner; on other hosts, whose locks may not be visible here, after a day.
@@ -23,7 +28,6 @@ A cache in which others may write is not used: what Julia loads from it would be
 """
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import json
@@ -42,6 +46,8 @@ from headstart.release import FileRecord, LinkRecord
 
 _STALE_SECONDS: Final = 86400
 _LOCK: Final = ".lock"
+_DURABLE: Final = "durable"
+BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 
 @contextlib.contextmanager
@@ -58,6 +64,15 @@ def cache_errors(place: str) -> Iterator[None]:
         raise CacheError(
             f"the cache cannot be written: {where} ({error.strerror or error})", hint=hint
         ) from error
+
+
+def boot_id() -> str:
+    """What is another one after every start of this machine; nothing where the system does not say."""
+    try:
+        with open(BOOT_ID) as file:
+            return file.read(100).strip()
+    except OSError:
+        return ""
 
 
 def check_owner(path: str, *, uid: int) -> None:
@@ -166,7 +181,7 @@ class Cache:
         with cache_errors(self.directory):
             os.makedirs(self.directory, mode=0o755, exist_ok=True)
             self.check()
-            for name in ("root", "files", "work", "locks"):
+            for name in ("root", "files", "work", "locks", "placed"):
                 os.makedirs(os.path.join(self._top, name), mode=0o755, exist_ok=True)
             self.check()
             self._sweep(now)
@@ -176,8 +191,25 @@ class Cache:
         return os.path.join(self.root, unit)
 
     def has(self, unit: str) -> bool:
-        """Whether a unit is here, which means: all of it."""
+        """Whether a unit is here, whole, and written in this boot or hashed since."""
+        if not self.exists(unit):
+            return False
+        try:
+            with open(self._placed(unit)) as file:
+                return file.read(100) in (_DURABLE, boot_id() or _DURABLE)
+        except OSError:
+            return False
+
+    def exists(self, unit: str) -> bool:
+        """Whether a unit is here; it may have suffered from a power cut."""
         return os.path.isdir(self.place(unit))
+
+    def vouch(self, unit: str, said: str = "") -> None:
+        """Note that a unit has been hashed and is as it should be."""
+        write_atomically(self._placed(unit), (said or _DURABLE).encode())
+
+    def _placed(self, unit: str) -> str:
+        return os.path.join(self._top, "placed", unit.replace("/", "_"))
 
     def file(self, record: FileRecord, mtime: int) -> str:
         """Where a file of this content, mode and time is, or is to be."""
@@ -185,7 +217,7 @@ class Cache:
         return os.path.join(self._top, "files", name[:2], name)
 
     def has_file(self, record: FileRecord, mtime: int) -> bool:
-        """Whether a file is here; a size that is not its own means damage from outside."""
+        """Whether a file is here, of its size; its content has to be hashed before it is used."""
         try:
             return os.stat(self.file(record, mtime)).st_size == record.size
         except OSError:
@@ -341,7 +373,7 @@ class Workplace:
             os.symlink(link.target, os.path.join(tree, path))
         for path, content in extra.items():
             write_atomically(os.path.join(tree, path), content, mode=0o444)
-        _sync(tree)
+        self._cache.vouch(unit, boot_id())
         place = self._cache.place(unit)
         os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
         try:
@@ -350,6 +382,12 @@ class Workplace:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
             _remove(tree)
+
+    def discard(self, unit: str) -> None:
+        """Take a damaged unit out of its place."""
+        gone = os.path.join(self.path, os.urandom(8).hex())
+        os.rename(self._cache.place(unit), gone)
+        _remove(gone)
 
     @staticmethod
     def _parents(tree: str, directory: str, made: set[str]) -> None:
@@ -388,18 +426,6 @@ def _link(source: str, place: str) -> None:
         if error.errno not in (errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EXDEV):
             raise
         shutil.copy2(source, place)
-
-
-def _sync(path: str) -> None:
-    """Have everything of a file system on its disk before a name says that it is there."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syncfs(descriptor) != 0:
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), path)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(path: str) -> None:

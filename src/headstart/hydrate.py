@@ -303,6 +303,11 @@ def apply(
             if cache.has(unit.unit):
                 continue
             with cache.workplace() as work, cache_errors(work.path):
+                if cache.exists(unit.unit):
+                    if _intact(unit, cache.place(unit.unit), workers):
+                        cache.vouch(unit.unit)
+                        continue
+                    work.discard(unit.unit)
                 _fetch_files(unit, source, cache, work, workers, progress)
                 work.assemble(
                     unit.unit,
@@ -315,11 +320,14 @@ def apply(
 def _fetch_files(
     unit: UnitPlan, source: Source, cache: Cache, work: Workplace, workers: int, progress: Callable[[int], None]
 ) -> None:
-    missing = {
-        cache.file(item.record, item.mtime): item
-        for item in unit.files.values()
-        if not cache.has_file(item.record, item.mtime)
-    }
+    missing = {cache.file(item.record, item.mtime): item for item in unit.files.values()}
+    there = [path for path, item in missing.items() if cache.has_file(item.record, item.mtime)]
+
+    def reuse(path: str) -> None:
+        if _hash_of(path) == missing[path].record.sha256.hex:
+            del missing[path]
+
+    in_parallel(there, reuse, workers=workers)
     # Large files first, so that the last thread is not left alone with one.
     order = sorted(missing.values(), key=lambda item: -item.record.size)
     tasks: list[tuple[_Arrival, Part]] = []
@@ -338,6 +346,35 @@ def _fetch_files(
     finally:
         for arrival, _ in tasks:
             arrival.close()
+
+
+def _intact(unit: UnitPlan, place: str, workers: int) -> bool:
+    """Whether a unit that an earlier boot left behind is what it should be, to the bit."""
+    damaged: list[str] = []
+
+    def look(path: str) -> None:
+        if _hash_of(os.path.join(place, path)) != expected[path]:
+            damaged.append(path)
+
+    expected = {path: item.record.sha256.hex for path, item in unit.files.items()}
+    expected |= {path: Sha256.of(content).hex for path, content in unit.extra.items()}
+    in_parallel(tuple(expected), look, workers=workers)
+    for path, link in unit.links.items():
+        try:
+            if os.readlink(os.path.join(place, path)) != link.target:
+                damaged.append(path)
+        except OSError:
+            damaged.append(path)
+    return not damaged
+
+
+def _hash_of(path: str) -> str:
+    """SHA-256 of a file, in hexadecimal; nothing when it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return ""
 
 
 def _content(source: Source, part: Part, where: str) -> bytes:

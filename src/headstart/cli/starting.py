@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import NoReturn
 
 from headstart import hydrate, launch, shortcut
-from headstart.cache import Cache, Memory
+from headstart.cache import BOOT_ID, Cache, Memory
 from headstart.channel import pointer_path
 from headstart.cli.run import Node, Request, repeat, say
 from headstart.cvmfs.manifest import DEFAULT_TTL, MANIFEST_FILE
@@ -186,7 +186,8 @@ class _Launch:
 
     def _stamps(self, source: Source, resolved: Resolved) -> list[tuple[str, str]]:
         """What must stay as it is for the record to hold."""
-        stamps = [(path, shortcut.content_stamp(path)) for path in self._request.keys]
+        # After another boot the cache must be looked at again.
+        stamps = [(path, shortcut.content_stamp(path)) for path in (*self._request.keys, BOOT_ID)]
         if not self._request.keys:
             stamps += [(path, shortcut.stamp(path)) for path in KEYS_DIRECTORIES]
         if isinstance(source, StorageSource):

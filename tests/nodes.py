@@ -1,0 +1,192 @@
+"""A published repository and a node that starts releases of it, for tests; real formats, a fake Julia."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import publishing
+import releases
+from headstart.microarchitecture import LEVELS
+from headstart.names import Fqrn
+from headstart.release import Release
+from headstart.repository import Channel, publish
+from headstart.stage import open_stage
+
+FQRN = publishing.FQRN
+V3_FLAGS = " ".join(sorted(LEVELS["x86-64-v3"]))
+V1_FLAGS = " ".join(sorted(LEVELS["x86-64"]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A repository with one release of the stack ``jets`` on channel ``prod``."""
+
+    storage: Path
+    key: Path
+    release: Release
+    stage: Path
+
+    @property
+    def fqrn(self) -> Fqrn:
+        return self.release.fqrn
+
+    def publish(self, stage: Path, channel: Channel | None = publishing.PROD) -> None:
+        """Publish another stage."""
+        place = publishing.Place(self.storage)
+        publish(place.target, open_stage(str(stage)), channel, datetime.now(UTC))
+
+
+def make_site(root: Path, *, image_size: int = 400_000) -> Site:
+    """Publish a release with two images."""
+    now = datetime.now(UTC)
+    place = publishing.new_repository(root / "storage", now=now)
+    made = publishing.write_stage(
+        root / "stage", extra={"depot/large": releases.image_content("depot", image_size)}
+    )
+    publish(place.target, open_stage(str(root / "stage")), publishing.PROD, now)
+    keys = publishing.copy_keys(root / "keys")
+    return Site(
+        storage=root / "storage", key=keys / f"{publishing.FQRN}.pub", release=made, stage=root / "stage"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """Where ``headstart`` runs."""
+
+    root: Path
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    def flags(self, flags: str = V3_FLAGS) -> str:
+        """Make this CPU offer these features."""
+        place = self.root / "cpuinfo"
+        place.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+        return str(place)
+
+    def environment(self) -> dict[str, str]:
+        place = self.root / "cpuinfo"
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.root),
+            "HEADSTART_CACHE": str(self.cache),
+            "HEADSTART_CPUINFO": str(place) if place.exists() else self.flags(),
+            **self.env,
+        }
+
+    def headstart(
+        self, *words: str | Path, env: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run one command."""
+        return subprocess.run(
+            (sys.executable, "-m", "headstart", *words),
+            env={**self.environment(), **(env or {})},
+            capture_output=True,
+            check=False,
+            timeout=120,
+            cwd=self.root,
+        )
+
+    def run(
+        self,
+        source: str | Path,
+        site: Site,
+        *words: str,
+        reference: str = "jets",
+        env: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """``headstart run`` with the site's key."""
+        return self.headstart("run", source, reference, "--key", site.key, "--", *words, env=env)
+
+    def files(self) -> set[Path]:
+        """Every file under the cache's visible tree and file store."""
+        return {
+            path
+            for part in ("root", "files", "work")
+            for path in (self.cache / str(FQRN) / part).rglob("*")
+            if path.is_file() and not path.is_symlink()
+        }
+
+
+Fault = Callable[[str, bytes], bytes | int | None]
+"""What a server does with a path and its content: sends other bytes, a status, or nothing ever (None)."""
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def __init__(self, *words: object, site: "FaultyServer", **rest: object) -> None:
+        self.site = site
+        super().__init__(*words, **rest)  # type: ignore[arg-type]  # socketserver's own
+
+    def do_GET(self) -> None:
+        path = self.path.removeprefix(f"/cvmfs/{FQRN}/")
+        self.site.asked.append(path)
+        place = self.site.storage / path
+        if not place.is_file():
+            self.send_error(404)
+            return
+        content = place.read_bytes()
+        answer = self.site.fault(path, content)
+        if answer is None:
+            self.site.stop.wait(30)
+            self.close_connection = True
+            return
+        if isinstance(answer, int):
+            self.send_response(answer)
+            self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content) if self.site.promise_whole else len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+        if self.site.promise_whole and len(answer) < len(content):
+            self.close_connection = True
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@dataclass(slots=True, kw_only=True)
+class FaultyServer:
+    """A web server of a repository that can be made to misbehave."""
+
+    storage: Path
+    fault: Fault = lambda _path, content: content
+    promise_whole: bool = False
+    """Whether Content-Length is of the whole file even when less is sent."""
+    asked: list[str] = field(default_factory=list)
+    stop: threading.Event = field(default_factory=threading.Event)
+    url: str = ""
+
+
+@contextmanager
+def serving(storage: Path) -> Iterator[FaultyServer]:
+    """Serve a repository on loopback."""
+    site = FaultyServer(storage=storage)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, site=site))
+    server.daemon_threads = True
+    site.url = f"http://127.0.0.1:{server.server_address[1]}/cvmfs/{FQRN}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield site
+    finally:
+        site.stop.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
