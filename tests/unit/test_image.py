@@ -36,7 +36,7 @@ def compiled(folder: Path, source: str, *options: str) -> io.BytesIO:
     """A shared object from C source, as bytes in memory."""
     compiler = shutil.which("cc") or pytest.skip("makes its images with a C compiler, and there is none")
     (folder / "image.c").write_text(source)
-    words = [compiler, "-shared", "-fPIC", *options, "-o", folder / "image.so", folder / "image.c"]
+    words = [compiler, "-shared", "-fPIC", *options, "-o", str(folder / "image.so"), str(folder / "image.c")]
     subprocess.run(words, check=True)
     return io.BytesIO((folder / "image.so").read_bytes())
 
@@ -66,7 +66,7 @@ def test_targets_up_to_1_8(tmp_path: Path) -> None:
 )
 def test_targets_from_1_9_on(tmp_path: Path, pointers: int, declared: str, options: tuple[str, ...]) -> None:
     data = target_data([("haswell", HASWELL, "")])
-    name = declared.split()[-1]
+    name = declared.rsplit(maxsplit=1)[-1]
     source = f"{declared}[{len(data)}] = {c_array(data)};\nstatic int a;\n"
     source += f"const void *const jl_image_pointers[{pointers}] = {{{'&a,' * (pointers - 1)}{name}}};\n"
     (found,) = recorded_targets(compiled(tmp_path, source, *options), ImageLayout.IMAGE_POINTERS, "x")
