@@ -24,7 +24,8 @@ from headstart.loopback import LoopbackServer
 from headstart.microarchitecture import Selection, select
 from headstart.names import Fqrn, Sha256
 from headstart.process import Command, Finished, Runner
-from headstart.release import RELEASE_FILE, Release
+from headstart.release import RELEASE_FILE, ImageRecord, Release
+from headstart.script import settings as sealed
 
 ROUNDS: Final = 5
 CHANNEL: Final = "prod"
@@ -224,10 +225,18 @@ class Measurement:
         program = (self._settings.stock.executable, *_QUIET)
         return self._measure(program, self._stock_env(depot))
 
-    def by_hand(self, image: str) -> Run:
-        """The image by ``julia -J``."""
-        program = (self._settings.stock.executable, "-J", image, *_QUIET)
-        return self._measure(program, self._stock_env("by-hand"))
+    def by_hand(self, release: Release, image: ImageRecord, root: str) -> Run:
+        """The image by ``julia -J``, as somebody would type it who knows where everything is.
+
+        The same Julia, depots and project as the release's own start has, from a repository's root.
+        """
+        home = f"{root}/stacks/{release.stack}/{release.id}"
+        julia = f"{root}/julia/{release.julia}"
+        env = {name: value for name, value in self._settings.stock.env.items() if name != "LD_LIBRARY_PATH"}
+        env |= sealed(release, home, julia)
+        return self._measure(
+            (f"{julia}/{release.julia_executable}", "-J", f"{home}/{image.path}", *_QUIET), env
+        )
 
     def release(self, cache: str) -> Run:
         """``headstart run`` with a cache of this name below the scratch directory."""
@@ -347,7 +356,7 @@ def measure(
             arms.learn_baseline()
             for number in range(1, settings.rounds + 1):
                 console.step(f"round {number} of {settings.rounds}: five starts of the same work")
-                for key, start in _round(arms, settings, release, selection, scratch):
+                for key, start in _round(arms, settings.fqrn, release, selection, scratch):
                     runs[key].append(start())
                 for name in ("depot", "cache"):
                     remove_tree(os.path.join(scratch, name))
@@ -358,16 +367,15 @@ def measure(
 
 
 def _round(
-    arms: Measurement, settings: Settings, release: Release, selection: Selection, scratch: str
+    arms: Measurement, fqrn: Fqrn, release: Release, selection: Selection, scratch: str
 ) -> tuple[tuple[str, Callable[[], Run]], ...]:
-    cache = Cache(os.path.join(scratch, "cache"), settings.fqrn, uid=os.geteuid())
-    image = cache.place(f"stacks/{release.stack}/{release.id}/{selection.chosen.path}")
+    root = Cache(os.path.join(scratch, "cache"), fqrn, uid=os.geteuid()).root
     return (
         ("stock_cold", lambda: arms.stock("depot")),
         ("stock_second", lambda: arms.stock("depot")),
         ("release_cold", lambda: arms.release("cache")),
         ("release_warm", lambda: arms.release("cache")),
-        ("image_by_hand", lambda: arms.by_hand(image)),
+        ("image_by_hand", lambda: arms.by_hand(release, selection.chosen, root)),
     )
 
 

@@ -26,15 +26,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folder", default="headstart-demo", help="where everything is made (default: %(default)s)"
     )
     parser.add_argument("--julia", default="", metavar="PROGRAM", help="the Julia to build with")
+    parser.add_argument(
+        "--rounds", type=int, default=demo.ROUNDS, metavar="N", help="rounds to measure (default: %(default)s)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object; the table is talk then")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo."""
+    if not 1 <= args.rounds <= 1000:
+        raise ConfigurationError(f"--rounds {args.rounds} is not from 1 to 1000")
     console = Console(sys.stderr)
     install = find_julia(args.julia, "system", os.environ, run_process)
     console.note(f"Julia {install.probe.version} at {install.program}")
-    settings = _settings(os.path.abspath(args.folder), install)
+    settings = _settings(os.path.abspath(args.folder), install, args.rounds)
     env = {**os.environ, "HEADSTART_JULIA": install.program}
     demo.prepare(settings, console, run_loud, env)
     override = os.environ.get("HEADSTART_TARGET")
@@ -50,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(folder: str, install: JuliaInstall) -> demo.Settings:
+def _settings(folder: str, install: JuliaInstall, rounds: int) -> demo.Settings:
     project = _example()
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     if install.library_path:
@@ -64,6 +69,7 @@ def _settings(folder: str, install: JuliaInstall) -> demo.Settings:
         targets=_two_levels(),
         fqrn=Fqrn("jets.example.org"),
         headstart=_headstart(),
+        rounds=rounds,
         stock=demo.Stock(
             version=str(install.probe.version), executable=install.program, share=install.share, env=env
         ),

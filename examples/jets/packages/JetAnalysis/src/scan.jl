@@ -1,5 +1,5 @@
 const SCAN_POWERS = (-1.0, -0.5, 0.0, 0.5, 1.0)
-const SCAN_RADII = 0.2:0.1:1.5
+const SCAN_RADII = 0.2:0.05:1.5
 
 """
     ScanPoint{T}
