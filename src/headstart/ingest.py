@@ -7,11 +7,12 @@ the tree. All the heavy calls release the interpreter lock, so threads use the c
 """
 
 import hashlib
+import io
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import BoundedSemaphore
-from typing import IO, Final
+from typing import Final
 
 from headstart.cvmfs.chunks import ChunkSizes, first_chunk
 from headstart.cvmfs.entry import Chunk, ChunkedFile, Compression, File
@@ -114,16 +115,20 @@ class Ingestion:
         futures: list[Future[_Taken]] = []
         total = 0
         with _opened(source) as file:
-            ahead = _read(file, source, sizes.maximum)
-            while ahead:
-                length = first_chunk(ahead, sizes)
-                chunk, rest = ahead[:length], ahead[length:]
+            # One window for the whole file: fresh memory for each read costs as much as hashing it.
+            window = memoryview(bytearray(sizes.maximum))
+            filled = _fill(file, source, window)
+            while filled:
+                length = first_chunk(window[:filled], sizes)
+                chunk = bytes(window[:length])
                 whole = total == 0 and length == source.size
                 futures.append(self._submit(self._piece, chunk, Kind.FILE if whole else Kind.CHUNK))
                 if expected is not None:
                     sha256.update(chunk)
                 total += length
-                ahead = rest + _read(file, source, sizes.maximum - len(rest))
+                window[: filled - length] = window[length:filled]
+                filled -= length
+                filled += _fill(file, source, window[filled:])
         _check_size(source, total)
         if expected is not None:
             _check_digest(source, sha256.hexdigest(), expected)
@@ -166,24 +171,31 @@ class _Taken:
     new: bool
 
 
-def _opened(source: Source) -> IO[bytes]:
+def _opened(source: Source) -> io.FileIO:
     try:
         return open(source.place, "rb", buffering=0)
     except OSError as error:
         raise StorageError(f"cannot read {source.place}: {error.strerror}") from error
 
 
-def _read(file: IO[bytes], source: Source, size: int) -> bytes:
+def _read(file: io.FileIO, source: Source, size: int) -> bytes:
     """Exactly ``size`` bytes, or all that are left."""
-    parts: list[bytes] = []
-    left = size
+    content = bytearray(size)
+    return bytes(memoryview(content)[: _fill(file, source, memoryview(content))])
+
+
+def _fill(file: io.FileIO, source: Source, window: memoryview) -> int:
+    """Read until ``window`` is full or the file ends, and say how many bytes there are."""
+    filled = 0
     try:
-        while left and (part := file.read(left)):
-            parts.append(part)
-            left -= len(part)
+        while filled < len(window):
+            count = file.readinto(window[filled:])
+            if not count:
+                break
+            filled += count
     except OSError as error:
         raise StorageError(f"cannot read {source.place}: {error.strerror}") from error
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return filled
 
 
 def _check_size(source: Source, size: int) -> None:
@@ -240,7 +252,7 @@ def verify(files: Mapping[bytes, Source], expected: Mapping[bytes, Sha256], *, w
     def check(path: bytes) -> None:
         source = files[path]
         with _opened(source) as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type] # typeshed wants more than is used
+            found = hashlib.file_digest(file, "sha256").hexdigest()
         _check_digest(source, found, expected[path])
 
     with ThreadPoolExecutor(workers, "verify") as pool:
