@@ -326,3 +326,23 @@ def test_two_builders_at_once(julia: StockJulia, tmp_path: Path) -> None:
     finally:
         first.kill()
         first.communicate()
+
+
+def test_what_is_published_is_not_built_again(tiny: Tiny, tmp_path: Path) -> None:
+    storage, keys = tmp_path / "storage", tmp_path / "keys"
+    place = ("--storage", str(storage), "--keys", str(keys))
+    for words in (("repo", "create", FQRN), ("publish", str(STAGE))):
+        argv = [sys.executable, "-m", "headstart", *words, *place]
+        done = subprocess.run(argv, env=tiny.env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+    known = ("--published", str(storage), "--key", str(keys / f"{FQRN}.pub"))
+    done = build(tiny.project, tiny.env, *known, "--json", stage=tmp_path / "stage")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["digest"] == tiny.digest
+    assert not (tmp_path / "stage").exists()
+    # Another release of the same stack is not in the repository, so it would be built.
+    (tiny.project / "new.txt").touch()
+    done = build(tiny.project, tiny.env, *known, "--dry-run", stage=tmp_path / "stage")
+    (tiny.project / "new.txt").unlink()
+    assert done.returncode == 0, done.stderr
+    assert "already" not in done.stdout
