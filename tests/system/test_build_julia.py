@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from headstart.build.trees import git_tree
 from headstart.errors import (
     BuildError,
     ConfigurationError,
@@ -20,6 +21,7 @@ from headstart.errors import (
     MissingToolError,
     NamespaceError,
 )
+from headstart.gittree import version_slug
 from headstart.image import recorded_targets
 from headstart.julia import ImageLayout, JuliaVersion, target
 from headstart.machine import data_text
@@ -27,7 +29,7 @@ from headstart.names import JuliaName
 from headstart.namespace import Bind, wrap
 from headstart.release import JuliaTree, Release
 from juliahelp import REPO, StockJulia
-from projects import LOCK, write_project
+from projects import LEAF, LOCK, write_project
 
 pytestmark = pytest.mark.slow
 
@@ -312,6 +314,43 @@ def test_stopped_in_the_middle(julia: StockJulia, tmp_path: Path, number: signal
         assert not (stage / "stage.json").exists()
     # What the first one had finished is used by the second.
     assert len(list((stage / "julia").iterdir())) == 1
+
+
+def test_packages_and_artifacts_come_from_the_depots(julia: StockJulia, tmp_path: Path) -> None:
+    project, stage, depot = write_project(tmp_path / "p"), tmp_path / "stage", tmp_path / "depot"
+    leaf = project / "packages/Leaf"
+    tree = git_tree(str(leaf))
+    shutil.move(leaf, depot / "packages/Leaf" / version_slug(LEAF, tree, 5))
+    (project / "Manifest.toml").write_text(LOCK.replace('path = "packages/Leaf"', f'git-tree-sha1 = "{tree}"'))
+    (tmp_path / "made/bin").mkdir(parents=True)
+    (tmp_path / "made/bin/tool").write_text("#!/bin/sh\n")
+    (tmp_path / "made/bin/tool").chmod(0o755)
+    artifact = git_tree(str(tmp_path / "made"))
+    shutil.move(tmp_path / "made", depot / "artifacts" / artifact)
+    lazy = f'[other]\ngit-tree-sha1 = "{"1" * 40}"\nlazy = true\n'
+    (project / "packages/App/Artifacts.toml").write_text(f'[tool]\ngit-tree-sha1 = "{artifact}"\n' + lazy)
+    env = environment(julia, JULIA_DEPOT_PATH=str(depot))
+    said = stopped_when(command(project, stage=stage), env, "compiling with")
+    assert "1 packages and 1 artifacts, as locked" in said
+    (depot / "artifacts" / artifact / "bin/tool").write_text("#!/bin/sh\nevil\n")
+    done = build(project, env, stage=stage)
+    refused(done, BuildError.exit_code, f"artifact tool with tree {artifact} cannot be had", "Pkg says: ")
+
+
+def stopped_when(argv: list[str], env: Mapping[str, str], text: str) -> str:
+    """Start a build, kill it when it says something, and return what it said until then."""
+    process = subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True)
+    said = ""
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            said += line
+            if text in line:
+                return said
+        pytest.fail(f"the build ended before it said {text!r}: {said}")
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_two_builders_at_once(julia: StockJulia, tmp_path: Path) -> None:

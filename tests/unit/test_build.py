@@ -452,11 +452,14 @@ def test_a_package_that_is_not_its_tree_is_fetched_and_else_refused(
     tree = git_tree(str(project / "packages/Leaf"))
     place = depot_with(tmp_path / "depot", project / "packages/Leaf", tree)
     (place / "src/Leaf.jl").write_text("module Leaf; evil() = 1; end")
+    julia.fail["instantiate"] = (1, b"ERROR: no network\nStacktrace:\n")
     todo = fake_plan(tracked(project, tree), install, tmp_path / "stage")
     with Stage(str(tmp_path / "stage")) as stage, pytest.raises(BuildError) as caught:
         apply(todo, stage, means(install, julia, io.StringIO(), (str(tmp_path / "depot"),)))
     assert f"package Leaf with tree {tree} cannot be had" in caught.value.message
     assert str(place) in caught.value.message
+    assert "Pkg says: ERROR: no network" in caught.value.message
+    assert str(tmp_path / "stage/logs") in caught.value.hint
     assert julia.kinds().count("instantiate") == 1
     assert not (tmp_path / "stage/stacks").exists()
 

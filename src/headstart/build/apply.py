@@ -13,7 +13,7 @@ from typing import IO, Final, TypeVar
 
 from headstart.build.depot import DepotBuilder
 from headstart.build.plan import BuildPlan, image_record, release_record
-from headstart.build.recipe import WAYS, Workshop
+from headstart.build.recipe import WAYS, Workshop, said
 from headstart.build.smoke import SmokeTest
 from headstart.build.sources import lay_out, write_file
 from headstart.build.staging import Stage
@@ -122,10 +122,10 @@ class _Build:
     def _must(self, command: Command, what: str) -> Finished:
         done = self._means.run(command, self._log)
         if done.code == NamespaceError.exit_code and b"headstart: " in done.err:
-            raise NamespaceError(_said(done.err).removeprefix("headstart: "))
+            raise NamespaceError(said(done.err).removeprefix("headstart: "))
         if done.code != 0:
             raise BuildError(
-                f"{what}: {_said(done.err) or _said(done.out) or f'exit code {done.code}'}",
+                f"{what}: {said(done.err) or said(done.out) or f'exit code {done.code}'}",
                 hint=f"the full log is {self._log.name}",
             )
         return done
@@ -290,16 +290,6 @@ def replayable(trace: str) -> list[str]:
         for line in trace.splitlines()
         if line.startswith("precompile(") and "Main." not in line and "##" not in line.partition("Tuple")[0]
     ]
-
-
-def _said(output: bytes) -> str:
-    """What a program says went wrong: its error line and the two after it, else its last line."""
-    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
-    for number, line in enumerate(lines):
-        if line.startswith("ERROR:"):
-            chosen = [one for one in lines[number : number + 4] if not one.startswith(("Stacktrace", "["))]
-            return " ".join(chosen)[:500]
-    return lines[-1][:300] if lines else ""
 
 
 def _libraries(plan: BuildPlan, install: JuliaInstall) -> tuple[str, ...]:

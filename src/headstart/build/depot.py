@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import IO, Final
 
-from headstart.build.recipe import Workshop
+from headstart.build.recipe import Workshop, said
 from headstart.build.trees import copy_sources, git_tree
 from headstart.errors import BuildError
 from headstart.gittree import version_slug
@@ -41,6 +41,7 @@ class DepotBuilder:
         self._depot = shop.outside(f"{shop.plan.path}/depot")
         self._fetched = shop.outside(shop.scratch("fetched"))
         self._has_fetched = False
+        self._complaint = ""
 
     def packages(self) -> int:
         """Copy the packages that the lock knows by their tree; returns how many.
@@ -109,8 +110,9 @@ class DepotBuilder:
                         return
                     last = f"{origin} has tree {actual}"
         raise BuildError(
-            f"{what} with tree {tree} cannot be had: {last}",
-            hint="restore it with `julia --project=. -e 'import Pkg; Pkg.instantiate()'`, and build again",
+            f"{what} with tree {tree} cannot be had: {last}{self._complaint}",
+            hint="restore it with `julia --project=. -e 'import Pkg; Pkg.instantiate()'`, and build again; "
+            f"the full log is {self._log.name}",
         )
 
     def _fetch(self) -> str:
@@ -130,7 +132,8 @@ class DepotBuilder:
                 "JULIA_PKG_PRECOMPILE_AUTO": "0",
             }
             # Whether it went well is decided by what is there afterwards.
-            self._run(shop.command(shop.julia(shop.recipe("instantiate.jl")), env), self._log)
+            done = self._run(shop.command(shop.julia(shop.recipe("instantiate.jl")), env), self._log)
+            self._complaint = f", and Pkg says: {said(done.err)}" if done.code else ""
         return self._fetched
 
     def _checked(self, command: Command, what: str) -> str:

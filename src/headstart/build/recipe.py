@@ -194,3 +194,13 @@ def through(way: str, argv: tuple[str, ...]) -> tuple[str, ...]:
     if way == "terminal":
         return (sys.executable, "-I", "-S", "-c", _TERMINAL, *argv)
     return argv
+
+
+def said(output: bytes) -> str:
+    """What a program says went wrong: its error line and the two after it, else its last line."""
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
+    for number, line in enumerate(lines):
+        if line.startswith("ERROR:"):
+            chosen = [one for one in lines[number : number + 4] if not one.startswith(("Stacktrace", "["))]
+            return " ".join(chosen)[:500]
+    return lines[-1][:300] if lines else ""
