@@ -14,13 +14,17 @@ from pathlib import Path
 
 import publishing
 import releases
+from headstart.cvmfs.chunks import ChunkSizes
+from headstart.ingest import Recipe
 from headstart.microarchitecture import LEVELS
 from headstart.names import Fqrn
 from headstart.release import Release
-from headstart.repository import Channel, publish
+from headstart.repository import Channel, Means, publish
 from headstart.stage import open_stage
 
 FQRN = publishing.FQRN
+MEANS = Means(recipe=Recipe(sizes=ChunkSizes(minimum=20_000, average=40_000, maximum=80_000)))
+"""Chunks so small that a test's images have several."""
 V3_FLAGS = " ".join(sorted(LEVELS["x86-64-v3"]))
 V1_FLAGS = " ".join(sorted(LEVELS["x86-64"]))
 
@@ -41,7 +45,7 @@ class Site:
     def publish(self, stage: Path, channel: Channel | None = publishing.PROD) -> None:
         """Publish another stage."""
         place = publishing.Place(self.storage)
-        publish(place.target, open_stage(str(stage)), channel, datetime.now(UTC))
+        publish(place.target, open_stage(str(stage)), channel, datetime.now(UTC), MEANS)
 
 
 def make_site(root: Path, *, image_size: int = 400_000) -> Site:
@@ -51,11 +55,22 @@ def make_site(root: Path, *, image_size: int = 400_000) -> Site:
     made = publishing.write_stage(
         root / "stage", extra={"depot/large": releases.image_content("depot", image_size)}
     )
-    publish(place.target, open_stage(str(root / "stage")), publishing.PROD, now)
+    publish(place.target, open_stage(str(root / "stage")), publishing.PROD, now, MEANS)
     keys = publishing.copy_keys(root / "keys")
     return Site(
         storage=root / "storage", key=keys / f"{publishing.FQRN}.pub", release=made, stage=root / "stage"
     )
+
+
+def mount_channels(site: Site, mount: Path) -> None:
+    """Write the channels' files, as a mount would show them, beside a copy of the stage."""
+    repository = publishing.Place(site.storage).open(datetime.now(UTC))
+    for path in (b"/channels/root.json", b"/channels/jets/prod.json"):
+        content = repository.content(path, limit=1 << 16)
+        assert content is not None
+        place = mount / path.decode()[1:]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
