@@ -148,7 +148,7 @@ def table(arms: Sequence[Arm]) -> str:
         f"A warm start is {by_key['stock_cold'] / warm:.1f} times shorter than stock's first,",
         f"{by_key['stock_second'] / warm:.1f} times shorter than stock's second, and takes",
         f"{warm / by_key['image_by_hand']:.3f} of the time of the same image started by hand.",
-        "'compiled' counts methods compiled beyond those of stock Julia's own empty start.",
+        "'compiled': methods compiled beyond those of stock Julia's own empty start.",
     ]
     return "\n".join(lines) + "\n"
 

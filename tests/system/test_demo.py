@@ -118,7 +118,7 @@ def test_the_release_gives_fastjets_jets(demo: Demo, cache: Path, tmp_path: Path
 @pytest.mark.parametrize("target", ["x86-64", "best"])
 def test_every_image_starts_with_nothing_compiled(demo: Demo, cache: Path, tmp_path: Path, target: str) -> None:
     chosen = demo.found["target"] if target == "best" else target
-    lists = []
+    lists: list[set[str]] = []
     for words in (("-e", ""), ("-e", MAIN, "--", SAMPLE, "--scan")):
         trace = tmp_path / f"trace-{len(lists)}"
         done = demo.run(cache, f"--trace-compile={trace}", *words, HEADSTART_TARGET=chosen)
