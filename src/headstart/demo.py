@@ -177,18 +177,21 @@ def prepare(
             )
 
     must("build")
-    if os.path.exists(settings.below("storage", ".cvmfspublished")):
-        # A demo repository lives as long as its whitelist; an older one is simply made again.
-        if call("verify") == TrustError.exit_code:
-            shutil.rmtree(settings.below("storage"))
-            shutil.rmtree(settings.below("keys"))
-            must("create")
-    else:
-        shutil.rmtree(settings.below("storage"), ignore_errors=True)
-        shutil.rmtree(settings.below("keys"), ignore_errors=True)
+    if not os.path.exists(settings.below("storage", ".cvmfspublished")):
+        _forget_repository(settings)
         must("create")
-    must("publish")
+        must("publish")
+    elif call("publish") == TrustError.exit_code:
+        # A demo repository lives as long as its whitelist; an older one is simply made again.
+        _forget_repository(settings)
+        must("create")
+        must("publish")
     must("verify")
+
+
+def _forget_repository(settings: Settings) -> None:
+    for name in ("storage", "keys"):
+        shutil.rmtree(settings.below(name), ignore_errors=True)
 
 
 class Measurement:

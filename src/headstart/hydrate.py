@@ -14,6 +14,7 @@ SHAKE-128), the SHA-256 from ``release.json``, whose own digest comes from the c
 import hashlib
 import os
 import posixpath
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -179,20 +180,27 @@ def plan(source: Source, verified: Verified, image: ImageRecord, *, have: Callab
     )
 
 
+_NOT_FOR_A_LAUNCH: Final = (
+    "include", "share/doc", "share/man", "share/applications", "share/icons", "share/lintian", "share/metainfo",
+)  # fmt: skip
+"""Directories of a Julia's prefix that no start reads."""
+
+
 def _julia_files(julia: JuliaTree) -> dict[str, Record]:
-    """What a launch with an image of its own needs of a Julia."""
+    """What a launch with an image of its own needs of a Julia.
+
+    Not the stock system image, headers, documentation, and the tests of Julia and its standard library.
+    """
     top = posixpath.dirname(posixpath.dirname(julia.share))
     top = f"{top}/" if top else ""
-    skipped = tuple(
-        f"{top}{name}/"
-        for name in ("include", "share/doc", "share/man", "share/applications", "share/icons", "share/metainfo")
-    )
-    skipped += (f"{julia.share}/test/",)
+    skipped = (*(f"{top}{name}/" for name in _NOT_FOR_A_LAUNCH), f"{julia.share}/test/")
+    stdlib = re.compile(re.escape(julia.share) + r"/stdlib/[^/]+/[^/]+/(test|docs)/")
     return {
         path: item
         for path, item in julia.files.items()
         if path != julia.system_image
         and not path.startswith(skipped)
+        and not stdlib.match(path)
         and "-debug.so" not in posixpath.basename(path)
     }
 
