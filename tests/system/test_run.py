@@ -562,18 +562,7 @@ def test_without_namespaces_a_release_that_cannot_move_is_refused(node: Node, tm
         stage=tmp_path / "stage",
     )
     made.publish(tmp_path / "stage")
-    words: list[str | Path] = [
-        sys.executable,
-        "-m",
-        "headstart",
-        "run",
-        made.storage,
-        "jets",
-        "--key",
-        made.key,
-        "--",
-        "x",
-    ]
+    words: list[str | Path] = ["run", made.storage, "jets", "--key", made.key, "--", "x"]
     done = subprocess.run(
         [*_without_namespaces(tmp_path), sys.executable, "-m", "headstart", *words],
         env=node.environment(),
