@@ -52,8 +52,8 @@ def scratch_depot(release: Release, env: Mapping[str, str]) -> str:
         return ""
     home = env.get("HOME", "")
     caches = env.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")
-    path = f"{caches}/headstart/scratch/{release.id}"
-    return path if path.startswith("/") and ":" not in path else ""
+    usable = caches.startswith("/") and ":" not in caches
+    return f"{caches}/headstart/scratch/{release.id}" if usable else ""
 
 
 def at_its_path(release: Release, image: ImageRecord, *, root: str, scratch: str) -> Start:
