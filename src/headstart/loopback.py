@@ -31,7 +31,7 @@ class _Handler(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
-    def copyfile(self, source: IO[bytes], outputfile: object) -> None:  # type: ignore[override]  # noqa: ARG002
+    def copyfile(self, source: IO[bytes], _: object) -> None:  # type: ignore[override]  # it reads files only
         """Send a file, from kernel to kernel, and count it.
 
         Counted first: who has read the last byte may ask for the sum before this thread goes on.
