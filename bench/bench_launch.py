@@ -117,8 +117,8 @@ def main() -> int:
         arms: dict[str, list[str]] = {
             "nothing": [str(true)],
             "python": [sys.executable, "-I", "-S", "-c", "pass"],
-            "run": [sys.executable, "-I", "-S", "-c", code, *run],
-            "run as installed": [sys.executable, "-m", "headstart", *run],
+            "run": [str(Path(sys.executable).with_name("headstart")), *run],
+            "run, no site": [sys.executable, "-I", "-S", "-c", code, *run],
         }
         for shell in ("dash", "bash", "busybox"):
             path = shutil.which(shell)

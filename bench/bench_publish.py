@@ -117,13 +117,19 @@ def time_publish(stage: Path, work: Path) -> tuple[float, int]:
     return time.perf_counter() - start, done.stored
 
 
+def published(stage: Path) -> tuple[str, str]:
+    """What of a stage is published: the release that it announces, and its Julia."""
+    said = json.loads((stage / "stage.json").read_text())
+    return f"julia/{said['julia']}", f"stacks/{said['stack']}/{said['release']}"
+
+
 def time_tar(stage: Path, work: Path) -> tuple[float, int]:
-    """Seconds for tar and zstd, and bytes written."""
+    """Seconds for tar and zstd of the same trees, and bytes written."""
     os.sync()
     start = time.perf_counter()
     out = work / "tree.tar.zst"
-    command = 'tar -C "$1" -c julia stacks | zstd -q -3 -T0 -o "$2"'
-    subprocess.run(["bash", "-c", command, "tar", stage, out], check=True)
+    command = 'tar -C "$1" -c "$3" "$4" | zstd -q -3 -T0 -o "$2"'
+    subprocess.run(["bash", "-c", command, "tar", stage, out, *published(stage)], check=True)
     return time.perf_counter() - start, out.stat().st_size
 
 
@@ -147,7 +153,8 @@ def main() -> int:
                     results[name].append(run(stage, Path(inner)))
                     sys.stderr.write(f"{name} {results[name][-1][0]:.2f} s\n")
         medians = {name: statistics.median(seconds for seconds, _ in runs) for name, runs in results.items()}
-        size = sum(path.lstat().st_size for path in stage.rglob("*") if path.is_file())
+        files = [path for tree in published(stage) for path in (stage / tree).rglob("*") if path.is_file()]
+        size = sum(path.lstat().st_size for path in files)
         print(
             json.dumps(
                 {

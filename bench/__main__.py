@@ -1,0 +1,84 @@
+"""All bars, measured: a Markdown table on stdout, everything in build/bench.json.
+
+    python -m bench
+
+Every figure is a ratio or a difference within one run, with its arms interleaved; nothing here is a test.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+BUILD = HERE.parent / "build"
+
+
+def call(*words: str) -> dict[str, Any]:
+    """Run a program that prints one JSON object at the end of its standard output."""
+    sys.stderr.write(f"$ {' '.join(words)}\n")
+    done = subprocess.run(words, stdout=subprocess.PIPE, check=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    return found
+
+
+def bench(name: str, *words: str) -> dict[str, Any]:
+    """Run one of the measurements beside this file."""
+    return call(sys.executable, str(HERE / f"bench_{name}.py"), *words)
+
+
+def rows(
+    demo: dict[str, Any], launch: dict[str, Any], hydrate: dict[str, Any], publish: dict[str, Any]
+) -> list[tuple[str, str, str]]:
+    """What is compared, the bar, and what was measured."""
+    warm = demo["release_warm_s"]
+    script = ", ".join(f"{shell} {value:.1f} ms" for shell, value in launch["script_ms"].items())
+    return [
+        (
+            "release warm against stock Julia with an empty depot",
+            "at least 10 times shorter",
+            f"{demo['stock_cold_s'] / warm:.1f} times ({warm:.3f} s, {demo['stock_cold_s']:.2f} s)",
+        ),
+        (
+            "release warm against its image by hand (`julia -J`)",
+            "≤ 1.05",
+            f"{warm / demo['image_by_hand_s']:.3f}",
+        ),
+        ("methods compiled beyond stock Julia's own start", "0", str(demo["compiled_methods"])),
+        ("`bin/julia`, from its exec to Julia's", "≤ 5 ms", script),
+        (
+            "`headstart run`, all cached, over `python -I -S -c pass`",
+            "≤ 60 ms, goal 25 ms",
+            f"{launch['run_over_python_ms']:.1f} ms",
+        ),
+        (
+            "hydrating the image, against a bare inflate, hash, write loop",
+            "≤ 1.5",
+            f"{hydrate['ratio']:.2f}",
+        ),
+        ("publishing the release, against `tar` and `zstd -3 -T0`", "≤ 3", f"{publish['ratio']:.2f}"),
+    ]
+
+
+def main() -> int:
+    """Measure everything."""
+    headstart = str(Path(sys.executable).with_name("headstart"))
+    folder = BUILD / "demo"
+    os.makedirs(folder, exist_ok=True)
+    demo = call(headstart, "demo", "--folder", str(folder), "--json")
+    image = folder / "stage" / "stacks" / demo["stack"] / demo["release"] / "images" / demo["target"] / "sys.so"
+    launch = bench("launch")
+    hydrate = bench("hydrate", "--image", str(image))
+    publish = bench("publish", "--stage", str(folder / "stage"))
+    found = {"demo": demo, "launch": launch, "hydrate": hydrate, "publish": publish}
+    (BUILD / "bench.json").write_text(json.dumps(found, indent=2) + "\n")
+    lines = ["| what | bar | measured |", "|---|---|---|"]
+    lines += [f"| {what} | {bar} | {measured} |" for what, bar, measured in rows(**found)]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
