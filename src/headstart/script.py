@@ -41,7 +41,6 @@ DROPPED: Final = (
     "JULIA_LLVM_ARGS",
     "JULIA_MAX_NUM_PRECOMPILE_FILES",
     "JULIA_NUM_PRECOMPILE_TASKS",
-    "JULIA_OBJCACHE",
     "JULIA_OBJCACHE_PATH",
     "JULIA_PKG_DEVDIR",
     "JULIA_PKG_OFFLINE",
@@ -58,8 +57,6 @@ DROPPED: Final = (
 
 What only tunes a run stays (``JULIA_NUM_THREADS``, ``JULIA_DEBUG``, ``JULIA_EXCLUSIVE``, settings of packages).
 """
-
-_VERSION: Final = re.compile(r"(\d+)\.(\d+)\.")
 
 
 def options(release: Release) -> tuple[str, ...]:
@@ -93,11 +90,11 @@ def settings(release: Release, root: str, julia: str, scratch: str = "") -> Mapp
         "JULIA_DEPOT_PATH": ":".join(depots),
         "JULIA_LOAD_PATH": "@:@stdlib",
         "JULIA_PROJECT": f"{root}/project",
+        # Julia 1.14 keeps what it compiles at run time in the first depot (src/objcache.cpp).
+        "JULIA_OBJCACHE": "0",
     }
     if release.julia_library_path:
         variables["LD_LIBRARY_PATH"] = ":".join(f"{julia}/{path}" for path in release.julia_library_path)
-    if _writes_objects(release):
-        variables["JULIA_OBJCACHE"] = "0"
     return variables
 
 
@@ -105,12 +102,6 @@ def dropped(release: Release) -> tuple[str, ...]:
     """Names that a sealed start takes out of the environment."""
     kept = settings(release, "", "")
     return tuple(name for name in (*DROPPED, "LD_LIBRARY_PATH") if name not in kept)
-
-
-def _writes_objects(release: Release) -> bool:
-    """Julia 1.14 keeps compiled objects in the first depot (``src/objcache.cpp``), read-only or not."""
-    found = _VERSION.match(release.julia_version)
-    return found is not None and (int(found[1]), int(found[2])) >= (1, 14)
 
 
 def launcher(release: Release) -> str:
