@@ -181,12 +181,20 @@ def prepare(
         _forget_repository(settings)
         must("create")
         must("publish")
-    elif call("publish") == TrustError.exit_code:
-        # A demo repository lives as long as its whitelist; an older one is simply made again.
-        _forget_repository(settings)
-        must("create")
-        must("publish")
+    else:
+        code = call("publish")
+        if code == TrustError.exit_code:
+            # A demo repository lives as long as its whitelist; an older one is simply made again.
+            _forget_repository(settings)
+            must("create")
+            must("publish")
+        elif code != 0:
+            raise _failed("publish", code)
     must("verify")
+
+
+def _failed(step: str, code: int) -> BuildError:
+    return BuildError(f"the demo's step '{step}' ended with exit code {code}", hint="its message is above")
 
 
 def _forget_repository(settings: Settings) -> None:
