@@ -4,6 +4,7 @@ Theory of operation. Everything but a handful of files at the top is content add
 new objects can lie beside old ones unseen until the manifest names them. A transaction writes objects to
 ``data/txn/headstart``, makes them durable with one ``syncfs``, renames them to their places and makes that
 durable too; only then are the mutable files replaced, one rename each, the manifest last by the caller's order.
+They are written beside their places, because ``data`` may be a link to, or a mount of, another file system.
 An object at its place is therefore always whole. Killed on the way, a transaction leaves staged files, which
 the next one sweeps away, and perhaps objects that nothing names yet, which harm nobody and are found by name.
 
@@ -26,9 +27,12 @@ from headstart.errors import CorruptError, Error, LockedError, MissingError, Sto
 
 _STAGING: Final = "data/txn/headstart"
 _LOCK: Final = "data/txn/headstart.lock"
-_BEFORE_THE_MANIFEST: Final = {"data", ".cvmfswhitelist", ".cvmfs_master_replica", ".cvmfsreflog"}
+_NEW: Final = ".headstart-new"
+"""A mutable file before it gets its name."""
+_BEFORE_THE_MANIFEST: Final = {"data", ".cvmfswhitelist", ".cvmfs_master_replica", ".cvmfsreflog", _NEW}
 """What a repository may have before its first manifest makes it one."""
 _MODE: Final = 0o644
+_DIRECTORY_MODE: Final = 0o755
 _HINTS: Final = {
     errno.ENOSPC: "make room and publish again: the published state is untouched",
     errno.EDQUOT: "raise the quota and publish again: the published state is untouched",
@@ -129,9 +133,11 @@ class DirectoryStore:
             StorageError: they cannot be made.
         """
         with _translated(self.root):
-            for number in range(256):
-                os.makedirs(self._at(f"data/{number:02x}"), mode=0o755, exist_ok=True)
-            os.makedirs(self._at("data/txn"), mode=0o755, exist_ok=True)
+            if not os.path.isdir(self.root):
+                os.makedirs(os.path.dirname(self.root), exist_ok=True)
+                _make_directory(self.root)
+            for name in ("data", *(f"data/{number:02x}" for number in range(256)), "data/txn"):
+                _make_directory(self._at(name))
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator["DirectoryTransaction"]:
@@ -142,7 +148,8 @@ class DirectoryStore:
                     raise StorageError(
                         f"{self.root} is no repository", hint="make one first: headstart repo create"
                     )
-                os.makedirs(self._at("data/txn"), mode=0o755, exist_ok=True)
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self._at("data/txn"))
                 # Never unlinked: another writer may hold the very file that would be replaced.
                 lock = os.open(self._at(_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 stack.callback(os.close, lock)
@@ -154,15 +161,26 @@ class DirectoryStore:
                     ) from error
                 stack.callback(shutil.rmtree, self._at(_STAGING), ignore_errors=True)
                 shutil.rmtree(self._at(_STAGING), ignore_errors=True)
-                os.mkdir(self._at(_STAGING), mode=0o755)
-            yield DirectoryTransaction(self.root)
+                os.mkdir(self._at(_STAGING))
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._at(_NEW))
+                disks = _disks(self.root, self._at(_STAGING))
+                for disk in disks:
+                    stack.callback(os.close, disk)
+            yield DirectoryTransaction(self.root, disks)
 
 
 class DirectoryTransaction:
-    """The writer of a ``DirectoryStore``."""
+    """The writer of a ``DirectoryStore``.
 
-    def __init__(self, root: str) -> None:
+    Args:
+        root: the storage.
+        disks: descriptors, open since before the first write, of a directory on each of its file systems.
+    """
+
+    def __init__(self, root: str, disks: tuple[int, ...]) -> None:
         self._root = root
+        self._disks = disks
         self._lock = Lock()
         self._staged: dict[str, str] = {}
         self._failed = False
@@ -189,25 +207,24 @@ class DirectoryTransaction:
         if self._failed:
             # Another thread's object is missing, so nothing that names it may become visible.
             raise StorageError(f"an object could not be written to {self._root}")
-        if not self._staged:
-            return
         with _translated(self._root):
-            _sync(self._root)
+            _sync(self._disks)
             for path, place in self._staged.items():
                 target = os.path.join(self._root, path)
                 try:
                     os.rename(place, target)
                 except FileNotFoundError:
-                    os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+                    _make_directory(os.path.dirname(target))
                     os.rename(place, target)
-            _sync(self._root)
+            if self._staged:
+                _sync(self._disks)
         self._staged.clear()
 
     def replace(self, path: str, content: bytes) -> None:
         """See ``Transaction.replace``."""
         target = os.path.join(self._root, path)
         with _translated(target):
-            place = os.path.join(self._root, _STAGING, "mutable")
+            place = os.path.join(os.path.dirname(target), _NEW)
             _write(place, content, durable=True)
             os.rename(place, target)
             directory = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY)
@@ -230,16 +247,34 @@ def _write(place: str, content: bytes, *, durable: bool = False) -> None:
         os.close(descriptor)
 
 
-def _sync(root: str) -> None:
-    """Make everything on the file system of ``root`` durable: one barrier instead of thousands."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        libc = ctypes.CDLL(None, use_errno=True)
+def _make_directory(path: str) -> None:
+    """Make a directory, or open one that is there, so that web servers can read it whatever the umask."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+    mode = os.stat(path).st_mode
+    if mode & _DIRECTORY_MODE != _DIRECTORY_MODE:
+        os.chmod(path, mode | _DIRECTORY_MODE)
+
+
+def _disks(*directories: str) -> tuple[int, ...]:
+    """A descriptor for each file system among some directories."""
+    opened = [os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in directories]
+    chosen = {os.fstat(descriptor).st_dev: descriptor for descriptor in opened}
+    for descriptor in set(opened) - set(chosen.values()):
+        os.close(descriptor)
+    return tuple(chosen.values())
+
+
+def _sync(disks: tuple[int, ...]) -> None:
+    """Make everything on some file systems durable: one barrier instead of thousands.
+
+    Also what an earlier writer, killed before its own barrier, left at its place.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    for descriptor in disks:
         if libc.syncfs(descriptor) != 0:
             code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), root)
-    finally:
-        os.close(descriptor)
+            raise OSError(code, os.strerror(code))
 
 
 @contextlib.contextmanager

@@ -1,5 +1,8 @@
 """What every storage keeps, whatever it is made of."""
 
+import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -159,15 +162,52 @@ def test_objects_can_be_read_by_a_web_server(tmp_path: Path) -> None:
         assert (tmp_path / path).stat().st_mode & 0o777 == 0o644
 
 
+def test_directories_can_be_read_by_a_web_server_whatever_the_umask(tmp_path: Path) -> None:
+    store = DirectoryStore(str(tmp_path / "storage"))
+    old = os.umask(0o077)
+    try:
+        store.prepare()
+        (tmp_path / "storage" / "data" / "07").chmod(0o700)  # of a creation that was killed
+        store.prepare()
+        with store.transaction() as into:
+            (tmp_path / "storage" / os.path.dirname(named(b"one").path)).rmdir()
+            into.put(named(b"one"), b"one")
+            into.settle()
+    finally:
+        os.umask(old)
+    assert {(path.stat().st_mode & 0o777) for path in (tmp_path / "storage" / "data").iterdir()} == {0o755}
+    assert (tmp_path / "storage").stat().st_mode & 0o777 == 0o755
+
+
+def test_the_objects_may_be_on_a_disk_of_their_own(tmp_path: Path) -> None:
+    if not os.access("/dev/shm", os.W_OK) or os.stat("/dev/shm").st_dev == tmp_path.stat().st_dev:
+        pytest.skip("needs two file systems, and there is no /dev/shm beside this one")
+    other = tempfile.mkdtemp(dir="/dev/shm", prefix="headstart-test-")
+    try:
+        (tmp_path / "data").symlink_to(other)
+        store = DirectoryStore(str(tmp_path))
+        store.prepare()
+        with store.transaction() as into:
+            into.put(named(b"one"), b"one")
+            into.settle()
+            into.replace(".cvmfspublished", b"x")
+        assert store.read(named(b"one").path, limit=3) == b"one"
+        assert store.read(".cvmfspublished", limit=1) == b"x"
+    finally:
+        shutil.rmtree(other)
+
+
 def test_a_transaction_sweeps_away_what_a_killed_one_left(tmp_path: Path) -> None:
     store = DirectoryStore(str(tmp_path))
     store.prepare()
     left = tmp_path / "data" / "txn" / "headstart"
     left.mkdir()
     (left / "0").write_bytes(b"half")
+    (tmp_path / ".headstart-new").write_bytes(b"half")
     foreign = tmp_path / "data" / "txn" / "tmpXYZ"
     foreign.write_bytes(b"of the real tools")
     with store.transaction() as into:
         into.settle()
     assert not left.exists()
+    assert not (tmp_path / ".headstart-new").exists()
     assert foreign.exists()
