@@ -79,6 +79,7 @@ class Capabilities:
     run_options: tuple[str, ...]
     libraries: tuple[str, ...]
     relocatable: bool
+    lock_formats: tuple[str, ...]
 
 
 def capabilities(table: str, version: JuliaVersion) -> Capabilities:
@@ -101,6 +102,7 @@ def capabilities(table: str, version: JuliaVersion) -> Capabilities:
                 run_options=row.texts("run_options"),
                 libraries=row.texts("libraries"),
                 relocatable=row.truth("relocatable"),
+                lock_formats=row.texts("lock_formats"),
             )
     raise IncompatibleError(
         f"this Headstart does not know Julia {version}",

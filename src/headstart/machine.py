@@ -158,7 +158,7 @@ def find_compiler(env: Mapping[str, str]) -> str:
     for name in (named,) if named else ("cc", "gcc", "clang"):
         program = shutil.which(name, path=path)
         if program is not None:
-            return program
+            return os.path.abspath(program)
     raise MissingToolError(
         f"no C compiler to link an image with: {named or 'cc, gcc, clang'} cannot be started",
         hint="install gcc or clang, or name a compiler in CC",

@@ -6,6 +6,7 @@ formats are read: packages at the top level (Julia 1.5) and below ``deps`` (``ma
 
 import enum
 import graphlib
+import json
 import re
 import uuid
 from collections.abc import Mapping
@@ -159,6 +160,8 @@ class Lock:
     packages: tuple[Package, ...]
     julia: str
     """The version that resolved it; empty in the older format."""
+    format: str
+    """``1`` or ``2``; what differs within one of them does not matter here."""
 
     @classmethod
     def parse(cls, text: str, file: str) -> Self:
@@ -168,7 +171,8 @@ class Lock:
             ConfigurationError: naming the file and the key.
         """
         table = TomlTable.parse(text, file)
-        if "manifest_format" in table.value:
+        form = "2" if "manifest_format" in table.value else "1"
+        if form == "2":
             version = table.text("manifest_format")
             if version.partition(".")[0] != "2":
                 raise table.wrong("manifest_format", "2.0 or 2.1, which this Headstart knows")
@@ -181,7 +185,7 @@ class Lock:
             if isinstance(value, list)
             for entry in entries.tables(name)
         ]
-        return cls(packages=tuple(packages), julia=table.text_or("julia_version", ""))
+        return cls(packages=tuple(packages), julia=table.text_or("julia_version", ""), format=form)
 
     def by_uuid(self) -> Mapping[str, Package]:
         """The packages by UUID."""
@@ -309,6 +313,11 @@ def with_paths(lock_text: str, paths: Mapping[str, str]) -> str:
 
     def replace(found: re.Match[str]) -> str:
         old = str(TomlTable.parse(found[0].strip(), LOCK_FILE).text("path"))
-        return f'{found[1]}path = "{paths[old]}"' if old in paths else found[0]
+        return f"{found[1]}path = {_quoted(paths[old])}" if old in paths else found[0]
 
     return _PATH.sub(replace, lock_text)
+
+
+def _quoted(text: str) -> str:
+    """A basic string of TOML, which for text without control characters is a string of JSON."""
+    return json.dumps(text, ensure_ascii=False)

@@ -12,7 +12,14 @@ import pytest
 from fakebuild import FakeJulia, fake_inputs, fake_plan, fake_prefix, means
 from headstart.build import Stage, apply, plan
 from headstart.build.trees import git_tree
-from headstart.errors import BuildError, ConfigurationError, CorruptError, LockedError, NamespaceError
+from headstart.errors import (
+    BuildError,
+    ConfigurationError,
+    CorruptError,
+    IncompatibleError,
+    LockedError,
+    NamespaceError,
+)
 from headstart.gittree import version_slug
 from headstart.julia import JuliaVersion, Proof
 from headstart.machine import JuliaInstall
@@ -178,6 +185,32 @@ def test_a_script_that_is_not_there(tmp_path: Path, install: JuliaInstall, proje
     (project / "smoke.jl").unlink()
     with pytest.raises(ConfigurationError, match=r"smoke is smoke\.jl, and the project has no such file"):
         fake_plan(project, install, tmp_path / "stage")
+
+
+def test_a_lock_that_this_julia_cannot_read(tmp_path: Path, install: JuliaInstall, project: Path) -> None:
+    head = 'julia_version = "1.10.6"\nmanifest_format = "2.0"\n'
+    (project / "Manifest.toml").write_text(head + LOCK.replace("[[", "[[deps."))
+    with pytest.raises(
+        IncompatibleError, match=r"1\.5\.3 cannot read a Manifest\.toml of format 2, written by"
+    ):
+        fake_plan(project, install, tmp_path / "stage")
+
+
+@pytest.mark.parametrize(
+    "name", ["JuliaProject.toml", "JuliaManifest.toml", "Manifest-v1.11.toml", "JuliaManifest-v1.9.toml"]
+)
+def test_a_file_that_julia_would_take_instead(
+    tmp_path: Path, install: JuliaInstall, project: Path, name: str
+) -> None:
+    (project / name).write_text("")
+    with pytest.raises(ConfigurationError, match=f"has a {name}, which Julia may take"):
+        fake_plan(project, install, tmp_path / "stage")
+
+
+def test_the_stage_cannot_be_the_project(tmp_path: Path, install: JuliaInstall, project: Path) -> None:
+    (tmp_path / "link").symlink_to(project)
+    with pytest.raises(ConfigurationError, match="is the project itself"):
+        fake_plan(project, install, tmp_path / "link")
 
 
 def test_package_images_are_not_built_yet(tmp_path: Path, install: JuliaInstall, project: Path) -> None:

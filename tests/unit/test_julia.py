@@ -41,6 +41,11 @@ def test_every_version_from_1_5_to_1_14_has_exactly_one_row(minor: int) -> None:
     assert ("--compiled-modules=strict" in found.run_options) == (minor >= 11)
     assert ("--pkgimages=no" in found.build_options) == (minor >= 9)
     assert ("julia-internal" in found.libraries) == (minor >= 6)
+    assert found.lock_formats == (("1", "2") if minor >= 6 else ("1",))
+
+
+def test_julia_learnt_to_read_locks_of_the_second_format_with_1_6_2() -> None:
+    assert capabilities(data_text("julia.toml"), JuliaVersion.parse("1.6.1")).lock_formats == ("1",)
 
 
 @pytest.mark.parametrize("text", ["1.4.2", "1.15.0", "2.0.0", "0.7.0"])

@@ -117,6 +117,9 @@ def test_the_compiler(tmp_path: Path) -> None:
         (tmp_path / name).chmod(0o755)
     assert find_compiler({"PATH": str(tmp_path)}) == str(tmp_path / "gcc")
     assert find_compiler({"PATH": str(tmp_path), "CC": "mycc"}) == str(tmp_path / "mycc")
+    # It is started from another directory than the user's.
+    near = os.path.relpath(tmp_path / "mycc")
+    assert find_compiler({"PATH": "/nowhere", "CC": near}) == str(tmp_path / "mycc")
     with pytest.raises(MissingToolError, match="no C compiler to link an image with: tcc"):
         find_compiler({"PATH": str(tmp_path), "CC": "tcc"})
     with pytest.raises(MissingToolError, match="install gcc or clang"):

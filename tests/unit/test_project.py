@@ -167,3 +167,10 @@ def test_paths_are_rewritten_and_nothing_else() -> None:
     text = 'path = "a"\n  path = \'../b\'  # kept\npathology = "a"\nx = "path = \\"a\\""\n'
     assert with_paths(text, {"../b": "dev/B"}) == text.replace("'../b'", '"dev/B"')
     assert with_paths(LOCK, {}) == LOCK
+
+
+def test_a_path_with_odd_characters_stays_what_it_is() -> None:
+    odd = 'pack "ages"\\µ'
+    written = with_paths(LOCK, {"packages/App": odd})
+    package = next(one for one in Lock.parse(written, "m").packages if one.name == "App")
+    assert package.source == Local(odd)

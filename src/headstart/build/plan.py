@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headstart.build.sources import ProjectTree
-from headstart.errors import ConfigurationError
+from headstart.errors import ConfigurationError, IncompatibleError
 from headstart.julia import Capabilities, ImageLayout, JuliaVersion, Target
 from headstart.names import Fqrn, JuliaName, ReleaseId, Sha256
 from headstart.project import LOCK_FILE, PROJECT_FILE, ImageKind, Local, Package, Settings, Standard, Tracked
@@ -83,6 +83,7 @@ def plan(inputs: Inputs) -> BuildPlan:
     Raises:
         ConfigurationError: a script that the settings name is not in the project, or a kind of image that this
             Headstart does not build.
+        IncompatibleError: this Julia cannot read the lock.
     """
     settings = inputs.settings
     if settings.image is not ImageKind.SYSTEM:
@@ -93,6 +94,14 @@ def plan(inputs: Inputs) -> BuildPlan:
         raise ConfigurationError(
             f"the CPU targets that an image of Julia {inputs.version} records cannot be checked yet",
             hint="use Julia 1.13 or older",
+        )
+    lock = inputs.project.lock
+    if lock.format not in inputs.capabilities.lock_formats:
+        by = f", written by Julia {lock.julia}," if lock.julia else ""
+        raise IncompatibleError(
+            f"Julia {inputs.version} cannot read a {LOCK_FILE} of format {lock.format}{by}"
+            " and would find no package in it",
+            hint="build with Julia 1.6.2 or newer, or resolve the project with the Julia that it is built with",
         )
     for key, script in (("workload", settings.workload), ("smoke", settings.smoke)):
         if script and script not in inputs.project.files:

@@ -7,9 +7,11 @@ checkout leave no trace, so two checkouts of the same project give the same dige
 
 import hashlib
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from headstart.errors import BuildError, ConfigurationError
 from headstart.machine import read_text
@@ -17,6 +19,7 @@ from headstart.names import Sha256
 from headstart.project import LOCK_FILE, PROJECT_FILE, Local, Lock, Package, Project, check_fit, with_paths
 from headstart.record import canonical
 
+_RIVAL: Final = re.compile(r"JuliaProject\.toml|JuliaManifest\.toml|(Julia)?Manifest-v[0-9.]+\.toml")
 FIXED_TIME = 1_000_000_000
 """The one modification time of all sources, in seconds: Julia up to 1.10 compares it with what it noted."""
 
@@ -96,6 +99,7 @@ def read_project(directory: str, stage: str) -> ProjectTree:
         "run `julia --project=. -e 'import Pkg; Pkg.resolve()'` in the project and commit the result",
     )
     lock = Lock.parse(lock_text, lock_path)
+    _refuse_rivals(root)
     places = {
         package.uuid: _place(package, root) for package in lock.packages if isinstance(package.source, Local)
     }
@@ -133,7 +137,22 @@ def _project_at(origin: str, lock_path: str) -> Project:
     return Project.parse(text, path)
 
 
+def _refuse_rivals(root: str) -> None:
+    """Refuse files that Julia takes in place of those that were read here (``base/loading.jl``)."""
+    for name in sorted(os.listdir(root)):
+        if _RIVAL.fullmatch(name):
+            raise ConfigurationError(
+                f"{root} has a {name}, which Julia may take in place of {PROJECT_FILE} or {LOCK_FILE}",
+                hint=f"keep one project and one lock there, called {PROJECT_FILE} and {LOCK_FILE}",
+            )
+
+
 def _walk(root: str, stage: str) -> Iterator[tuple[str, Source]]:
+    if root == stage:
+        raise ConfigurationError(
+            f"the staging directory {stage} is the project itself",
+            hint="name another --stage, inside or outside",
+        )
     for folder, names, files in os.walk(root):
         names[:] = sorted(
             name for name in names if not name.startswith(".") and os.path.join(folder, name) != stage
