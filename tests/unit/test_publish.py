@@ -545,3 +545,12 @@ def test_expiry_is_counted_in_utc(place: Place, stage: Path) -> None:
     done = run(place, stage)
     assert done.plan.pointer is not None
     assert done.plan.pointer.issued.tzinfo is UTC
+
+
+@pytest.mark.parametrize("at", [b"usr", b"/a//b", b"/a/../b", b"/a/", b"/.cvmfs", b"/.cvmfs/snapshots"])
+def test_a_tree_cannot_be_put_where_no_path_is(tmp_path: Path, at: bytes) -> None:
+    place = new_repository(tmp_path / "storage")
+    (tmp_path / "tree").mkdir()
+    with pytest.raises(StorageError, match="nothing can be put at"):
+        publish_tree(place.target, str(tmp_path / "tree"), at, NOW)
+    assert place.open().manifest.revision == 1

@@ -25,6 +25,7 @@ from headstart.cvmfs.entry import (
     is_below,
     name_of,
     parent_of,
+    valid_path,
 )
 from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName, Revision
 from headstart.cvmfs.rows import Counters, Nested, Statistics
@@ -33,6 +34,8 @@ from headstart.errors import StorageError
 
 Fetch = Callable[[ObjectName], bytes]
 """Reads an object as stored."""
+_RESERVED: Final = b"/.cvmfs"
+"""The format's own hidden directory (format section 12)."""
 
 
 class Forest:
@@ -324,6 +327,8 @@ class Edition:
 
 
 def _check(graft: Graft) -> None:
+    if not valid_path(graft.path) or graft.path == _RESERVED or is_below(graft.path, _RESERVED):
+        raise StorageError(f"nothing can be put at {graft.path!r}", hint="name a normal absolute path")
     if graft.path not in graft.entries:
         raise StorageError(f"there is nothing to put at {graft.path!r}")
     for path, entry in graft.entries.items():
