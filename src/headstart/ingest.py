@@ -210,7 +210,7 @@ def _check_digest(source: Source, found: str, expected: Sha256) -> None:
     if found != expected.hex:
         raise CorruptError(
             f"{source.place} does not have the SHA-256 of its record",
-            hint="it was changed after the build: build again",
+            hint="it was changed after the build: remove its tree from the stage and build again",
         )
 
 

@@ -183,11 +183,12 @@ def may_become_another() -> bool:
 
 
 def depots(env: Mapping[str, str]) -> tuple[str, ...]:
-    """The user's depots: ``JULIA_DEPOT_PATH``, or ``~/.julia``."""
-    entries = [entry for entry in env.get("JULIA_DEPOT_PATH", "").split(":") if entry]
-    if not entries and env.get("HOME"):
-        entries = [os.path.join(env["HOME"], ".julia")]
-    return tuple(os.path.abspath(entry) for entry in entries if os.path.isdir(entry))
+    """The user's depots: those of ``JULIA_DEPOT_PATH``, an empty one being ``~/.julia`` as to Julia."""
+    home = env.get("HOME", "")
+    default = os.path.join(home, ".julia") if home else ""
+    entries = [entry or default for entry in env.get("JULIA_DEPOT_PATH", "").split(":")]
+    paths = [home + entry[1:] if home and entry.startswith("~/") else entry for entry in entries]
+    return tuple(dict.fromkeys(os.path.abspath(path) for path in paths if os.path.isdir(path)))
 
 
 def read_text(path: str, what: str, hint: str) -> str:

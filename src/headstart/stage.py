@@ -118,7 +118,8 @@ def _tree(place: str, at: str, record: tuple[str, bytes], files: Mapping[str, Re
     if complaints:
         more = f" (and {len(complaints) - 1} more such)" if len(complaints) > 1 else ""
         raise CorruptError(
-            f"{place}: {complaints[0]}{more}", hint="it was changed after the build: build again"
+            f"{place}: {complaints[0]}{more}",
+            hint="it was changed after the build: remove it from the stage and build again",
         )
     # The record and the markers, which no record has, get the modes of everything else.
     for key in entries.keys() - records.keys():

@@ -25,6 +25,7 @@ from headstart.julia import JuliaVersion, Proof
 from headstart.machine import JuliaInstall
 from headstart.names import Fqrn
 from headstart.release import FileRecord, JuliaTree, Release
+from headstart.stage import open_stage
 from projects import FILES, LEAF, LOCK, PRINTF, write_project
 
 
@@ -241,6 +242,7 @@ def test_a_release_is_complete_and_its_records_are_true(
     tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia
 ) -> None:
     (project / "packages/alias").symlink_to("Leaf")
+    (project / "packages/ahead").symlink_to("Leaf/not/yet")
     (project / "run.sh").write_text("#!/bin/sh\n")
     (project / "run.sh").chmod(0o755)
     todo = fake_plan(project, install, tmp_path / "stage", ["x86-64", "x86-64-v2"])
@@ -288,6 +290,7 @@ def test_a_release_is_complete_and_its_records_are_true(
     assert (shipped / "lib/libjulia.so").is_symlink()
     assert not (shipped / "share/dangling").is_symlink()
     assert stat.S_IMODE((shipped / "bin/julia").stat().st_mode) == 0o555
+    assert open_stage(str(tmp_path / "stage")).digest == built.digest
     announced = f'"release":"{todo.id}"'
     assert announced in (tmp_path / "stage/stage.json").read_text()
     assert os.listdir(tmp_path / "stage/work") == ["lock"]
@@ -461,7 +464,7 @@ def tracked(project: Path, tree: str) -> Path:
 
 def depot_with(folder: Path, package: Path, tree: str) -> Path:
     place = folder / "packages/Leaf" / version_slug(LEAF, tree, 5)
-    shutil.copytree(package, place)
+    shutil.copytree(package, place, symlinks=True)
     return place
 
 
@@ -477,6 +480,22 @@ def test_a_package_by_its_tree_is_taken_from_the_depots_and_checked(
     assert git_tree(str(copy)) == tree
     assert (copy / "src/Leaf.jl").stat().st_mtime == 1_000_000_000
     assert "instantiate" not in julia.kinds()
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "../../Other"])
+def test_a_package_with_a_link_out_of_it_could_not_be_published(
+    tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia, target: str
+) -> None:
+    (project / "packages/Leaf/data").symlink_to(target)
+    tree = git_tree(str(project / "packages/Leaf"))
+    depot_with(tmp_path / "depot", project / "packages/Leaf", tree)
+    (project / "packages/Leaf/data").unlink()
+    todo = fake_plan(tracked(project, tree), install, tmp_path / "stage")
+    with (
+        Stage(str(tmp_path / "stage")) as stage,
+        pytest.raises(BuildError, match=f"package Leaf has a link that leads out of it .data -> {target}"),
+    ):
+        apply(todo, stage, means(install, julia, io.StringIO(), (str(tmp_path / "depot"),)))
 
 
 def test_a_package_that_is_not_its_tree_is_fetched_and_else_refused(

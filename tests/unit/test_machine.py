@@ -131,7 +131,9 @@ def test_depots(tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     home = str(tmp_path)
     assert depots({"HOME": home}) == (f"{home}/.julia",)
-    assert depots({"HOME": home, "JULIA_DEPOT_PATH": f":{home}/other:{home}/gone:"}) == (f"{home}/other",)
+    assert depots({"HOME": home, "JULIA_DEPOT_PATH": f"~/other:{home}/gone"}) == (f"{home}/other",)
+    both = (f"{home}/.julia", f"{home}/other")
+    assert depots({"HOME": home, "JULIA_DEPOT_PATH": f":{home}/other:{home}/gone:"}) == both
     assert depots({}) == ()
 
 

@@ -265,7 +265,8 @@ class _Build:
         settings = self._plan.inputs.settings
         name = settings.smoke or settings.workload
         script = f"{self._plan.path}/project/{name}" if name else ""
-        self._step(f"smoke test of {target.level}: read-only, as nobody, must compile nothing")
+        who = "as nobody, " if self._means.privileged else ""
+        self._step(f"smoke test of {target.level}: read-only, {who}must compile nothing")
         return SmokeTest(self._shop, self._must, script, self._loading()).left(target)
 
     def _finish(self, images: tuple[ImageRecord, ...]) -> None:

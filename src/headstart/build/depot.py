@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import IO, Final
 
 from headstart.build.recipe import Workshop, said
-from headstart.build.trees import copy_sources, git_tree
+from headstart.build.trees import copy_sources, git_tree, link_outward
 from headstart.errors import BuildError
 from headstart.gittree import version_slug
 from headstart.process import Command, Runner
@@ -106,6 +106,12 @@ class DepotBuilder:
                 if os.path.isdir(origin):
                     actual = git_tree(origin)
                     if actual == tree:
+                        outward = link_outward(origin)
+                        if outward:
+                            raise BuildError(
+                                f"{what} has a link that leads out of it ({outward})",
+                                hint="a release holds all that it needs: use another version of it",
+                            )
                         copy_sources(origin, os.path.join(self._depot, places[0]))
                         return
                     last = f"{origin} has tree {actual}"

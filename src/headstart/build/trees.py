@@ -18,10 +18,7 @@ _EMPTY = FileRecord(sha256=Sha256.of(b""), size=0, mode=0o444)
 
 
 def records(root: str) -> dict[str, Record]:
-    """Every file and link below a directory, with the mode that a release gives it.
-
-    Links that lead nowhere are left out: nothing can be read through them.
-    """
+    """Every file and link below a directory, with the mode that a release gives it."""
     paths = [
         os.path.relpath(os.path.join(folder, name), root)
         for folder, names, files in os.walk(root)
@@ -36,7 +33,7 @@ def _record(root: str, path: str) -> Record | None:
     place = os.path.join(root, path)
     status = os.lstat(place)
     if stat.S_ISLNK(status.st_mode):
-        return LinkRecord(target=os.readlink(place)) if os.path.exists(place) else None
+        return LinkRecord(target=os.readlink(place))
     if not stat.S_ISREG(status.st_mode):
         return None
     mode = 0o555 if status.st_mode & stat.S_IXUSR else 0o444
@@ -55,7 +52,12 @@ def julia_tree(install: JuliaInstall) -> JuliaTree:
             f"the Julia at {install.program} is part of the system and cannot be shipped on its own",
             hint="use an official build of Julia, or one unpacked into a directory of its own",
         )
-    found = records(prefix)
+    # A link that leads nowhere is not shipped: distributions leave some, into packages that are not there.
+    found = {
+        path: record
+        for path, record in records(prefix).items()
+        if not isinstance(record, LinkRecord) or os.path.exists(os.path.join(prefix, path))
+    }
     for path, record in found.items():
         if isinstance(record, LinkRecord):
             end = os.path.normpath(os.path.join(prefix, os.path.dirname(path), record.target))
@@ -142,6 +144,19 @@ def copy_sources(origin: str, place: str) -> None:
         origin, place, symlinks=True, copy_function=copy, ignore=lambda _, names: {".git"} & set(names)
     )
     open_folders(place)
+
+
+def link_outward(root: str) -> str:
+    """The first link below a directory that leads out of it, as path and target; empty when there is none."""
+    root = os.path.normpath(root)
+    for folder, names, files in os.walk(root):
+        for place in sorted(os.path.join(folder, name) for name in [*names, *files]):
+            if os.path.islink(place):
+                target = os.readlink(place)
+                end = os.path.normpath(os.path.join(folder, target))
+                if os.path.isabs(target) or not (end == root or end.startswith(root + "/")):
+                    return f"{os.path.relpath(place, root)} -> {target}"
+    return ""
 
 
 def open_folders(root: str) -> None:
