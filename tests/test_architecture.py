@@ -17,7 +17,7 @@ LAYERS = (
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
      "console", "inflating", "loopback", "deflating", "ingest", "stage",
-     "publickeys", "webstratum", "source", "shortcut", "parallel"},
+     "publickeys", "webstratum", "source", "shortcut", "parallel", "directories"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo"},
     # 5 command line
@@ -28,7 +28,7 @@ NODE = {
     "errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "namespace",
     "webstratum", "publickeys",
     "stratum", "snapshot", "published", "cache", "inflating", "hydrate", "launch", "inspect", "process",
-    "record", "script", "source", "shortcut", "parallel", "cli.starting", "cli.reading",
+    "record", "script", "source", "shortcut", "parallel", "directories", "cli.starting", "cli.reading",
     "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check",
     "cvmfs.objects", "cvmfs.catalog", "cvmfs.der", "cvmfs.signature", "cvmfs.manifest", "cvmfs.whitelist",
     "cvmfs.trust", "cvmfs.history", "cli", "cli.run", "cli.list", "cli.show", "cli.verify",

@@ -8,7 +8,7 @@ Theory of operation. Below the cache's directory, for each repository::
     <fqrn>/files/ab/<sha256>.<mode>.<mtime>      every file of every unit, once
     <fqrn>/work/<host>.<random>                  what is under way
     <fqrn>/locks/<unit>
-    <fqrn>/placed/<unit>                         when the unit was placed: in which boot of which machine
+    <fqrn>/placed/<unit>                         in which boot the unit was placed, and of which digest it is
     <fqrn>/seen-<key>.json                       the newest state of the repository that was ever believed
 
 A file is written in ``work``, verified there, and renamed to its name in ``files``; a unit is assembled of hard
@@ -20,6 +20,10 @@ same and the second rename loses.
 Nothing is forced to the disk: a launch would wait for whatever else the node is writing. Instead the cache
 remembers in which boot a unit was placed. In another one (the power may have failed in between) a unit counts
 only after all its files have been hashed once more, which takes less than fetching any of them.
+
+A unit's name says what it was made from, not which bytes it has: whoever holds the repository's key can publish
+other bytes under the same name. So a unit counts only for the digest that it was placed for, that of the
+``release.json`` or ``julia.json`` which lists its files.
 
 A killed process leaves at most its own directory in ``work``. Whoever comes next on the same host clears it, as
 the lock on it is gone with its owner; on other hosts, whose locks may not be visible here, after a day.
@@ -35,11 +39,12 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
 from headstart.cvmfs.objects import Digest, Revision
 from headstart.cvmfs.trust import Seen
+from headstart.directories import make_directories
 from headstart.errors import CacheError, CorruptError
 from headstart.names import Fqrn
 from headstart.release import FileRecord, LinkRecord
@@ -99,19 +104,47 @@ def check_owner(path: str, *, uid: int) -> None:
         )
 
 
+def check_way(path: str, *, uid: int) -> None:
+    """Refuse a place that others can exchange for one of their own, by writing a directory on the way to it.
+
+    A group's shared directory is let through: the members of a project are no strangers to each other. To root
+    everybody is.
+
+    Args:
+        path: the directory that the place is in; what does not exist is passed over.
+        uid: the user.
+
+    Raises:
+        CacheError: one on the way may be written by everybody and is not sticky; for root, is another user's.
+    """
+    while True:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found = os.stat(path)
+            # In a sticky directory, such as /tmp, nobody moves what is not his.
+            writable = found.st_mode & (stat.S_IWOTH if uid else stat.S_IWGRP | stat.S_IWOTH)
+            if (writable and not found.st_mode & stat.S_ISVTX) or (uid == 0 and found.st_uid != 0):
+                check_owner(path, uid=uid)
+        above = os.path.dirname(path)
+        if above == path:
+            return
+        path = above
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
     """What a node remembers of a repository, so that nobody can take it back in time."""
 
     seen: Seen | None = None
     channels: Mapping[str, int] = field(default_factory=dict)
-    """The highest version believed, by ``stack/channel``."""
+    """The highest version believed, by ``stack/channel``; and of ``channels/root.json``, by that name."""
 
     def merged(self, other: Self) -> "Memory":
         """The newer of both, in every part."""
         first, second = self.seen, other.seen
         if first is None or (second is not None and second.revision >= first.revision):
             first, second = second, first
+        if first is not None and second is not None:
+            first = replace(first, whitelist=max(first.whitelist, second.whitelist))
         channels = dict(self.channels)
         for channel, version in other.channels.items():
             channels[channel] = max(version, channels.get(channel, 0))
@@ -123,6 +156,7 @@ class Memory:
             "revision": self.seen.revision,
             "timestamp": self.seen.timestamp,
             "root_catalog": str(self.seen.root_catalog or ""),
+            "whitelist": self.seen.whitelist,
         }
         return json.dumps({"seen": seen, "channels": dict(self.channels)}).encode()
 
@@ -141,9 +175,10 @@ class Memory:
                 root_catalog=Digest.parse(record["seen"]["root_catalog"])
                 if record["seen"]["root_catalog"]
                 else None,
+                whitelist=int(record["seen"]["whitelist"]),
             )
             channels = {str(channel): int(version) for channel, version in record["channels"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise CorruptError(f"not a node's memory ({error})") from error
         return cls(seen=seen, channels=channels)
 
@@ -165,6 +200,7 @@ class Cache:
         Raises:
             CacheError: so it is.
         """
+        check_way(os.path.dirname(self.directory), uid=self._uid)
         for path in (self.directory, self._top, self.root):
             with contextlib.suppress(FileNotFoundError):
                 check_owner(path, uid=self._uid)
@@ -179,10 +215,10 @@ class Cache:
             CacheError: they cannot be made, or others may write them.
         """
         with cache_errors(self.directory):
-            os.makedirs(self.directory, mode=0o755, exist_ok=True)
+            make_directories(self.directory)
             self.check()
             for name in ("root", "files", "work", "locks", "placed"):
-                os.makedirs(os.path.join(self._top, name), mode=0o755, exist_ok=True)
+                make_directories(os.path.join(self._top, name))
             self.check()
             self._sweep(now)
 
@@ -190,25 +226,36 @@ class Cache:
         """Where a unit is, or is to be."""
         return os.path.join(self.root, unit)
 
-    def has(self, unit: str) -> bool:
-        """Whether a unit is here, whole, and written in this boot or hashed since."""
-        if not self.exists(unit):
-            return False
+    def has(self, unit: str, digest: str = "") -> bool:
+        """Whether a unit is here, whole, of this digest, and written in this boot or hashed since."""
+        boot, found = self._said(unit)
+        return (
+            self.exists(unit) and boot in (_DURABLE, boot_id() or _DURABLE) and (not digest or found == digest)
+        )
+
+    def digest_of(self, unit: str) -> str:
+        """The digest that a unit was placed for; nothing when it is not known."""
+        return self._said(unit)[1]
+
+    def _said(self, unit: str) -> tuple[str, str]:
+        """In which boot a unit was placed or since when it is durable, and for which digest."""
         try:
-            with open(self._placed(unit)) as file:
-                return file.read(100) in (_DURABLE, boot_id() or _DURABLE)
+            with open(self.placed(unit), encoding="utf-8", errors="replace") as file:
+                boot, _, digest = file.read(200).rpartition(" ")
         except OSError:
-            return False
+            return "", ""
+        return boot, digest
 
     def exists(self, unit: str) -> bool:
         """Whether a unit is here; it may have suffered from a power cut."""
         return os.path.isdir(self.place(unit))
 
-    def vouch(self, unit: str, said: str = "") -> None:
-        """Note that a unit has been hashed and is as it should be."""
-        write_atomically(self._placed(unit), (said or _DURABLE).encode())
+    def vouch(self, unit: str, digest: str = "", *, boot: str = "") -> None:
+        """Note that a unit is what this digest asks for: in this boot, or, hashed from the disk, for good."""
+        write_atomically(self.placed(unit), f"{boot or _DURABLE} {digest}".encode())
 
-    def _placed(self, unit: str) -> str:
+    def placed(self, unit: str) -> str:
+        """Where it is noted when and for which digest a unit was placed; another file after every change."""
         return os.path.join(self._top, "placed", unit.replace("/", "_"))
 
     def file(self, record: FileRecord, mtime: int) -> str:
@@ -344,7 +391,7 @@ class Workplace:
         os.fchmod(descriptor, record.mode)
         os.utime(descriptor, (mtime, mtime))
         place = self._cache.file(record, mtime)
-        os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
+        make_directories(os.path.dirname(place))
         os.rename(path, place)
 
     def assemble(
@@ -353,6 +400,7 @@ class Workplace:
         files: Mapping[str, tuple[FileRecord, int]],
         links: Mapping[str, LinkRecord],
         extra: Mapping[str, bytes],
+        digest: str = "",
     ) -> None:
         """Make a unit of files that are in the cache, and put it in its place.
 
@@ -361,6 +409,7 @@ class Workplace:
             files: by path inside the unit: record and modification time.
             links: symbolic links.
             extra: small files that are not shared, such as ``release.json``.
+            digest: of the record that lists them.
         """
         tree = os.path.join(self.path, "unit")
         os.mkdir(tree, 0o755)
@@ -373,9 +422,9 @@ class Workplace:
             os.symlink(link.target, os.path.join(tree, path))
         for path, content in extra.items():
             write_atomically(os.path.join(tree, path), content, mode=0o444)
-        self._cache.vouch(unit, boot_id())
+        self._cache.vouch(unit, digest, boot=boot_id())
         place = self._cache.place(unit)
-        os.makedirs(os.path.dirname(place), mode=0o755, exist_ok=True)
+        make_directories(os.path.dirname(place))
         try:
             os.rename(tree, place)
         except OSError as error:

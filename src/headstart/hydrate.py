@@ -87,6 +87,8 @@ class UnitPlan:
     """A directory that appears in the cache as a whole."""
 
     unit: str
+    digest: str
+    """SHA-256, in hexadecimal, of the record that lists its files."""
     files: Mapping[str, Wanted]
     """By path inside the unit."""
     links: Mapping[str, LinkRecord]
@@ -127,27 +129,45 @@ def units(release: Release, image: ImageRecord) -> tuple[str, str, str]:
     return f"julia/{release.julia}", home, f"{home}/{posixpath.dirname(image.path)}"
 
 
+def needed(release: Release, digest: Sha256, image: ImageRecord) -> tuple[tuple[str, str], ...]:
+    """The units that a launch needs, each with the digest that it must be of.
+
+    Args:
+        release: what is to be started.
+        digest: its own.
+        image: the chosen one.
+    """
+    julia, home, inside = units(release, image)
+    return (julia, release.julia_digest.hex), (home, digest.hex), (inside, digest.hex)
+
+
 def read_julia(release: Release, data: bytes) -> JuliaTree:
     """Believe the ``julia.json`` of a release's Julia.
 
     Raises:
-        CorruptError: it is not the one that the release names.
+        CorruptError: it is not the one that the release names, or has another's name.
     """
     if Sha256.of(data) != release.julia_digest:
         raise CorruptError(
             f"{release.julia_path}/{JULIA_FILE} is not the one that {release.stack} {release.id} names"
         )
-    return JuliaTree.from_bytes(data)
+    tree = JuliaTree.from_bytes(data)
+    # Other releases take what they find under this name for theirs.
+    if tree.name != release.julia:
+        raise CorruptError(f"{release.julia_path}/{JULIA_FILE} is that of {tree.name}")
+    return tree
 
 
-def plan(source: Source, verified: Verified, image: ImageRecord, *, have: Callable[[str], bool]) -> Hydration:
+def plan(
+    source: Source, verified: Verified, image: ImageRecord, *, have: Callable[[str, str], bool]
+) -> Hydration:
     """Say what has to be fetched before this image can be started.
 
     Args:
         source: a verified state of the repository.
         verified: the release and its Julia.
         image: the one that was chosen.
-        have: which units are in the cache.
+        have: which units are in the cache, by name and digest.
 
     Raises:
         CorruptError: records and catalogs contradict each other, or a path or a link leads out of its tree.
@@ -173,9 +193,12 @@ def plan(source: Source, verified: Verified, image: ImageRecord, *, have: Callab
             {},
         ),
     }
+    digests = dict(needed(release, Sha256.of(verified.release_bytes), image))
     return Hydration(
         units=tuple(
-            _plan_unit(source, unit, files, extra) for unit, (files, extra) in chosen.items() if not have(unit)
+            _plan_unit(source, (unit, digests[unit]), files, extra)
+            for unit, (files, extra) in chosen.items()
+            if not have(unit, digests[unit])
         )
     )
 
@@ -206,15 +229,16 @@ def _julia_files(julia: JuliaTree) -> dict[str, Record]:
 
 
 def _plan_unit(
-    source: Source, unit: str, records: Mapping[str, Record], extra: Mapping[str, bytes]
+    source: Source, named: tuple[str, str], records: Mapping[str, Record], extra: Mapping[str, bytes]
 ) -> UnitPlan:
+    unit, digest = named
     files: dict[str, Wanted] = {}
     links: dict[str, LinkRecord] = {}
     for path, record in records.items():
         where = f"/{unit}/{path}"
         parent = posixpath.dirname(path)
         while parent:
-            if parent in records:
+            if parent in records or parent in extra:
                 raise CorruptError(f"{where} is below {parent}, which is recorded as no directory")
             parent = posixpath.dirname(parent)
         if path in extra:
@@ -225,7 +249,7 @@ def _plan_unit(
             links[path] = record
         else:
             files[path] = _wanted(where, record, entry)
-    return UnitPlan(unit=unit, files=files, links=links, extra=extra)
+    return UnitPlan(unit=unit, digest=digest, files=files, links=links, extra=extra)
 
 
 def _lookup(source: Source, where: str) -> Entry:
@@ -308,12 +332,14 @@ def apply(
     """
     for unit in hydration.units:
         with cache.lock(unit.unit):
-            if cache.has(unit.unit):
+            if cache.has(unit.unit, unit.digest):
                 continue
             with cache.workplace() as work, cache_errors(work.path):
                 if cache.exists(unit.unit):
-                    if _intact(unit, cache.place(unit.unit), workers):
-                        cache.vouch(unit.unit)
+                    # One that was placed for another digest may have files that this one does not know.
+                    known = cache.digest_of(unit.unit) == unit.digest
+                    if known and _intact(unit, cache.place(unit.unit), workers):
+                        cache.vouch(unit.unit, unit.digest)
                         continue
                     work.discard(unit.unit)
                 _fetch_files(unit, source, cache, work, workers, progress)
@@ -322,6 +348,7 @@ def apply(
                     {path: (item.record, item.mtime) for path, item in unit.files.items()},
                     unit.links,
                     unit.extra,
+                    unit.digest,
                 )
 
 

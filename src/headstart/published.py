@@ -12,7 +12,15 @@ from typing import Final, Protocol, TypeVar, assert_never
 
 from headstart.channel import LIMIT, ROOT_PATH, Expected, Pointer, Root, pointer_path, read_pointer, read_root
 from headstart.cvmfs.trust import MasterKeys
-from headstart.errors import ConfigurationError, CorruptError, TrustError, UnavailableError, UnknownError
+from headstart.errors import (
+    ConfigurationError,
+    CorruptError,
+    Error,
+    MissingError,
+    TrustError,
+    UnavailableError,
+    UnknownError,
+)
 from headstart.names import ChannelName, Fqrn, ReleaseId, Sha256, StackName
 from headstart.reference import DigestPrefix, NamedChannel, Reference, Unspecified
 from headstart.release import RELEASE_FILE, Release
@@ -100,6 +108,8 @@ class Resolved:
     digest: Sha256
     pointer: Pointer | None
     """The channel's pointer, where the reference went through one."""
+    root_version: int = 0
+    """Version of the statement of keys that the pointer was believed by; 0 without one."""
 
 
 def stacks(tree: PublishedTree) -> tuple[StackName, ...]:
@@ -144,11 +154,16 @@ def pointer(
         TrustError: its signatures do not hold, it has expired, or it is another's.
         CorruptError: no such pointer.
     """
+    return _pointer(tree, Expected(stack=stack, channel=channel, now=now), keys)[0]
+
+
+def _pointer(tree: PublishedTree, expected: Expected, keys: MasterKeys) -> tuple[Pointer, Root]:
     try:
-        data = tree.read(pointer_path(stack, channel), limit=LIMIT)
+        data = tree.read(pointer_path(expected.stack, expected.channel), limit=LIMIT)
     except UnknownError as error:
-        raise _no_channel(tree, stack, channel) from error
-    return read_pointer(data, root=root(tree, keys), expected=Expected(stack=stack, channel=channel, now=now))
+        raise _no_channel(tree, expected.stack, expected.channel) from error
+    believed = root(tree, keys)
+    return read_pointer(data, root=believed, expected=expected), believed
 
 
 def release(tree: PublishedTree, stack: StackName, release_id: ReleaseId) -> tuple[Release, Sha256]:
@@ -200,14 +215,14 @@ def resolve(tree: PublishedTree, reference: Reference, *, keys: MasterKeys, now:
 def _by_channel(
     tree: PublishedTree, stack: StackName, channel: ChannelName, *, keys: MasterKeys, now: datetime
 ) -> Resolved:
-    found = pointer(tree, stack, channel, keys=keys, now=now)
+    found, believed = _pointer(tree, Expected(stack=stack, channel=channel, now=now), keys)
     record, digest = release(tree, stack, found.release)
     if digest != found.digest:
         raise CorruptError(
             f"{stack}@{channel} of {tree.fqrn} points at {found.digest}, but release {record.id} is {digest}",
             hint="the release was replaced after it was published: do not use this source",
         )
-    return Resolved(release=record, digest=digest, pointer=found)
+    return Resolved(release=record, digest=digest, pointer=found, root_version=believed.version)
 
 
 def _by_digest(tree: PublishedTree, stack: StackName, prefix: DigestPrefix) -> Resolved:
@@ -217,12 +232,18 @@ def _by_digest(tree: PublishedTree, stack: StackName, prefix: DigestPrefix) -> R
         record, digest = release(tree, stack, ReleaseId(prefix.hex))
         return Resolved(release=record, digest=digest, pointer=None)
     found: list[Resolved] = []
+    fault: Error | None = None
     for release_id in ids:
-        record, digest = release(tree, stack, release_id)
+        try:
+            record, digest = release(tree, stack, release_id)
+        except (CorruptError, MissingError, UnavailableError) as error:
+            # One that cannot be read must not keep anybody from another.
+            fault = error
+            continue
         if digest.hex.startswith(prefix.hex):
             found.append(Resolved(release=record, digest=digest, pointer=None))
     if not found:
-        raise _no_release(tree, stack, str(prefix))
+        raise fault or _no_release(tree, stack, str(prefix))
     if len(found) > 1:
         raise UnknownError(
             f"{prefix} fits {len(found)} releases of {stack}: {_listed(each.digest for each in found)}",

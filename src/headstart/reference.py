@@ -1,4 +1,9 @@
-"""How a user says which release: ``jets``, ``jets@prod``, ``jets@sha256:ab12...``, ``jets@ab12cd34``."""
+"""How a user says which release: ``jets``, ``jets@prod``, ``jets@sha256:ab12...``, ``jets@ab12cd34``.
+
+A channel is as good as its signature, and 32 or more digits of a digest pin the bytes whoever holds the
+repository's key. Fewer digits, an id, or a bare name only choose among what that key has signed: its thief
+could make a release of his own whose digest starts with the same 8 digits, and take the other one away.
+"""
 
 import re
 from dataclasses import dataclass
@@ -31,6 +36,11 @@ class DigestPrefix:
 
     def __str__(self) -> str:
         return f"sha256:{self.hex}" if self.only_digest else self.hex
+
+    @property
+    def pins(self) -> bool:
+        """Whether nobody can make another release that it fits: 128 bits."""
+        return len(self.hex) >= 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,11 @@ The form is texts separated by NUL, which neither arguments nor environments can
 import binascii
 import os
 
+from headstart.directories import make_directories, others_may_write
+
 _MAGIC = "headstart shortcut 2"
 _END = "end"
 _LIMIT = 1 << 20
-_OTHERS_WRITE = 0o022
 
 
 class Question:
@@ -114,11 +115,12 @@ def load(cache: str, question: Question, *, uid: int) -> Shortcut | None:
     """
     path = path_of(cache, question)
     try:
-        for place in (cache, os.path.dirname(path), path):
-            found = os.stat(place)
-            if found.st_uid not in (0, uid) or found.st_mode & _OTHERS_WRITE:
+        for place in (cache, os.path.dirname(path)):
+            if others_may_write(place, uid=uid):
                 return None
         with open(path, "rb") as file:
+            if others_may_write(file.fileno(), uid=uid):
+                return None
             text = os.fsdecode(file.read(_LIMIT))
     except OSError:
         return None
@@ -136,8 +138,10 @@ def save(cache: str, question: Question, shortcut: Shortcut) -> None:
     path = path_of(cache, question)
     temporary = f"{path}.{os.getpid()}"
     try:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, 0o644)) as file:
+        make_directories(os.path.dirname(path))
+        if any(others_may_write(place, uid=os.geteuid()) for place in (cache, os.path.dirname(path))):
+            return
+        with open(temporary, "wb", opener=_new) as file:
             file.write(os.fsencode(_encode(shortcut, question)))
         os.rename(temporary, path)
     except OSError:
@@ -145,6 +149,10 @@ def save(cache: str, question: Question, shortcut: Shortcut) -> None:
             os.unlink(temporary)
         except OSError:
             return
+
+
+def _new(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o644)
 
 
 def _encode(shortcut: Shortcut, question: Question) -> str:

@@ -137,7 +137,10 @@ class Snapshot:
         """What to remember of it, for the next ``open``."""
         manifest = self.manifest
         return Seen(
-            revision=manifest.revision, timestamp=manifest.timestamp, root_catalog=manifest.root_catalog
+            revision=manifest.revision,
+            timestamp=manifest.timestamp,
+            root_catalog=manifest.root_catalog,
+            whitelist=int(self._trusted.whitelist.issued.timestamp()),
         )
 
     @property

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import releases
 from headstart import cache as caches
+from headstart import shortcut
 from headstart.cache import Cache, Memory, check_owner, write_atomically
 from headstart.cvmfs.objects import Algorithm, Revision
 from headstart.cvmfs.trust import Seen
@@ -222,3 +223,54 @@ def test_writing_replaces_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyP
         write_atomically(str(place), b"two")
     assert place.read_bytes() == b"one"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o002, 0o077])
+def test_no_umask_lets_others_into_what_is_made(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        made = Cache(str(tmp_path / "a" / "b" / "cache"), FQRN, uid=os.geteuid())
+        made.prepare(NOW)
+        with made.workplace() as work:
+            work.assemble("stacks/jets/x", {}, {}, {"deep/er/file": b"{}"})
+            work.assemble("stacks/jets/x/images/y", {}, {}, {"sys.so": b"{}"})
+        shortcut.save(str(tmp_path / "c" / "d"), shortcut.Question("q"), shortcut.Shortcut())
+    finally:
+        os.umask(before)
+    places = [tmp_path / "a", *(tmp_path / "a").rglob("*"), tmp_path / "c", *(tmp_path / "c").rglob("*")]
+    assert len(places) > 15
+    assert [place for place in places if place.stat().st_mode & 0o022] == []
+
+
+def test_a_unit_is_one_digests_only(cache: Cache) -> None:
+    with cache.workplace() as work:
+        work.assemble("julia/x", {}, {}, {"julia.json": b"{}"}, "ab" * 32)
+    assert cache.has("julia/x", "ab" * 32)
+    assert not cache.has("julia/x", "cd" * 32)
+    assert cache.digest_of("julia/x") == "ab" * 32
+    cache.vouch("julia/x", "cd" * 32)
+    assert (cache.has("julia/x", "ab" * 32), cache.has("julia/x", "cd" * 32)) == (False, True)
+
+
+def test_a_place_that_anybody_can_exchange_is_refused(tmp_path: Path) -> None:
+    open_place = tmp_path / "open"
+    open_place.mkdir()
+    made = Cache(str(open_place / "cache"), FQRN, uid=os.geteuid())
+    made.prepare(NOW)
+    open_place.chmod(0o777)
+    with pytest.raises(CacheError, match=r"open may be written by others"):
+        made.check()
+    # As /tmp is: what is mine there can only be moved by me.
+    open_place.chmod(0o1777)
+    made.check()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make directories of two users")
+def test_root_takes_no_cache_below_another_users_directory(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    made = Cache(str(home / "cache"), FQRN, uid=0)
+    made.prepare(NOW)
+    os.chown(home, 4321, 4321)
+    with pytest.raises(CacheError, match="belongs to user 4321"):
+        made.check()

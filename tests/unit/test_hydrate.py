@@ -5,7 +5,7 @@ import hashlib
 import os
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from headstart.cvmfs.entry import Chunk, ChunkedFile, Compression, Directory, En
 from headstart.cvmfs.objects import Algorithm, Kind, ObjectName
 from headstart.errors import CacheError, CorruptError, Error, MissingError, UnavailableError, UnknownError
 from headstart.hydrate import Hydration, Verified, apply, plan, read_julia, units
+from headstart.names import JuliaName
 from headstart.release import JuliaTree, LinkRecord, Release
 
 CHUNK = 6997  # no part of a repetitive file is like another
@@ -116,10 +117,9 @@ class World:
         assert list((Path(self.cache.directory) / str(self.release.fqrn) / "work").iterdir()) == []
 
 
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    stage = tmp_path / "stage"
-    made = releases.write_stage(stage, image_size=60_000)
+def make_world(tmp_path: Path, name: str = "stage", extra: Mapping[str, bytes] | None = None) -> World:
+    stage = tmp_path / name
+    made = releases.write_stage(stage, image_size=60_000, extra=extra)
     source = MemorySource()
     contents = {}
     for path in sorted(stage.rglob("*")):
@@ -144,6 +144,33 @@ def world(tmp_path: Path) -> World:
     )
     cache = Cache(str(tmp_path / "cache"), made.fqrn, uid=os.geteuid())
     return World(source, verified, cache, contents)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return make_world(tmp_path)
+
+
+def test_what_a_thief_published_under_the_same_id_does_not_stay(tmp_path: Path) -> None:
+    """A release id names inputs, not bytes: only the digest says whether a unit is the one that is meant."""
+    bad = make_world(tmp_path, "bad", {"project/LocalPreferences.toml": b"bad", "depot/x": b"bad"})
+    bad.apply()
+    good = make_world(tmp_path, "good")
+    assert good.release.id == bad.release.id
+    assert not any(good.plan().units[at].unit == f"julia/{good.release.julia}" for at in (0, 1))
+    good.apply()
+    assert not any("bad" in text for text in map(repr, good.placed().values()))
+    assert f"/stacks/jets/{good.release.id}/depot/x" not in good.placed()
+    good.assert_nothing_wrong()
+    good.source.served.clear()
+    good.apply()
+    assert good.source.served == []
+
+
+def test_a_julia_must_have_the_name_of_its_digest(world: World) -> None:
+    other = replace(world.release, julia=JuliaName("1.5.3-ffffffffffff"))
+    with pytest.raises(CorruptError, match="ffffffffffff"):
+        read_julia(other, world.verified.julia_bytes)
 
 
 def test_only_what_the_image_needs_is_fetched_and_all_of_it_is_right(world: World) -> None:

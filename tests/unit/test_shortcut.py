@@ -125,3 +125,37 @@ def test_the_environment_is_sealed(made: Shortcut) -> None:
     made.drops, made.sets = ("JULIA_PKG_SERVER",), (("JULIA_PROJECT", "/p"),)
     found = made.environment({"JULIA_PKG_SERVER": "x", "JULIA_PROJECT": "/bad", "HOME": "/h"})
     assert found == {"JULIA_PROJECT": "/p", "HOME": "/h"}
+
+
+def test_nothing_is_saved_where_others_may_write(tmp_path: Path, made: Shortcut) -> None:
+    """In a directory that another user has laid out, a name may lead anywhere."""
+    cache, elsewhere = tmp_path / "cache", tmp_path / "elsewhere"
+    cache.mkdir()
+    elsewhere.mkdir()
+    (cache / "launches").symlink_to(elsewhere)
+    cache.chmod(0o777)
+    save(str(cache), QUESTION, made)
+    assert list(elsewhere.iterdir()) == []
+    cache.chmod(0o755)
+    elsewhere.chmod(0o777)
+    save(str(cache), QUESTION, made)
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_record_is_judged_by_the_file_that_is_read(
+    tmp_path: Path, made: Shortcut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exchanged between the look at it and its opening, it must not count."""
+    cache = str(tmp_path / "cache")
+    save(cache, QUESTION, made)
+    place = Path(shortcut.path_of(cache, QUESTION))
+    place.chmod(0o666)
+    real = os.stat
+
+    def before_the_exchange(path: "str | int", **how: bool) -> os.stat_result:
+        found = real(path, **how)
+        fields = (found.st_mode & ~0o022, *tuple(found)[1:])
+        return found if isinstance(path, int) else os.stat_result(fields)
+
+    monkeypatch.setattr(os, "stat", before_the_exchange)
+    assert load(cache, QUESTION, uid=os.geteuid()) is None

@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from headstart import hydrate, launch, shortcut
 from headstart.cache import BOOT_ID, Cache, Memory
-from headstart.channel import pointer_path
+from headstart.channel import ROOT_PATH, pointer_path
 from headstart.cli.run import Node, Request, repeat, say
 from headstart.cvmfs.manifest import DEFAULT_TTL, MANIFEST_FILE
 from headstart.cvmfs.whitelist import WHITELIST_FILE
@@ -17,8 +17,8 @@ from headstart.microarchitecture import Selection, flags_of, select
 from headstart.names import Fqrn
 from headstart.process import Command, run_process
 from headstart.publickeys import KEYS_DIRECTORIES
-from headstart.published import RELEASE_LIMIT, Resolved, resolve
-from headstart.reference import Reference
+from headstart.published import DEFAULT_CHANNEL, RELEASE_LIMIT, Resolved, resolve
+from headstart.reference import DigestPrefix, Reference, Unspecified
 from headstart.release import JULIA_FILE, RELEASE_FILE
 from headstart.shortcut import Question, Shortcut
 from headstart.source import (
@@ -65,19 +65,21 @@ class _Launch:
         self._now = datetime.fromtimestamp(node.now, UTC)
         self._anchors = Anchors(keys=request.keys, fqrn=Fqrn(request.fqrn) if request.fqrn else None)
         self._source = parse(request.source)
+        self._reference = Reference.parse(request.reference)
+        self._placed: tuple[str, ...] = ()
+        """What changes when a unit of this launch is replaced in the cache."""
 
     def go(self) -> NoReturn:
         """Do it all."""
-        reference = Reference.parse(self._request.reference)
         opened = self._open()
-        resolved = resolve(opened.tree, reference, keys=opened.keys, now=self._now)
+        resolved = resolve(opened.tree, self._reference, keys=opened.keys, now=self._now)
         cache = Cache(self._node.cache, opened.fqrn, uid=self._node.uid)
         self._check_age(cache, opened, resolved)
         target = self._node.env.get("HEADSTART_TARGET", "")
         selection = select(flags_of(self._node.cpuinfo), resolved.release.images, target)
         root = self._bring(opened, resolved, selection, cache)
         self._remember(cache, opened, resolved)
-        said = _sentence(resolved, selection)
+        said = _sentence(self._reference, resolved, selection)
         if not self._node.env.get("HEADSTART_QUIET"):
             say(said)
         self._become(opened, resolved, selection, root, said)
@@ -93,17 +95,27 @@ class _Launch:
         return open_source(self._source, self._anchors, now=self._now, seen=seen)
 
     def _check_age(self, cache: Cache, opened: Opened, resolved: Resolved) -> None:
-        """Refuse a pointer that is older than one that was believed here before."""
+        """Refuse a channel that is older than it was believed here before, or gone."""
         pointer = resolved.pointer
+        known = cache.recall(opened.keys.by_id).channels
         if pointer is None:
+            default = f"{self._reference.stack}/{DEFAULT_CHANNEL}"
+            if isinstance(self._reference.choice, Unspecified) and default in known:
+                raise TrustError(
+                    f"{self._reference.stack} of {opened.fqrn} had a channel {DEFAULT_CHANNEL}, and it is gone",
+                    hint="nothing signed says which release is meant: name one by its digest",
+                )
             return
-        known = cache.recall(opened.keys.by_id).channels.get(f"{pointer.stack}/{pointer.channel}", 0)
-        if pointer.version < known:
-            raise TrustError(
-                f"{pointer.stack}@{pointer.channel} of {opened.fqrn} has version {pointer.version}, "
-                f"this node has already seen {known}",
-                hint="the source is behind or serves an old state: use another one",
-            )
+        for what, version, seen in (
+            (str(pointer.channel), pointer.version, known.get(f"{pointer.stack}/{pointer.channel}", 0)),
+            (ROOT_PATH, resolved.root_version, known.get(ROOT_PATH, 0)),
+        ):
+            if version < seen:
+                raise TrustError(
+                    f"{pointer.stack}@{pointer.channel} of {opened.fqrn}: {what} has version {version}, "
+                    f"this node has already seen {seen}",
+                    hint="the source is behind or serves an old state: use another one",
+                )
 
     def _bring(self, opened: Opened, resolved: Resolved, selection: Selection, cache: Cache) -> str:
         """Have everything on this node, and say where the repository's tree is."""
@@ -112,8 +124,11 @@ class _Launch:
         assert opened.snapshot is not None  # noqa: S101  # only a mount has none
         cache.check()
         release = resolved.release
-        if all(cache.has(unit) for unit in hydrate.units(release, selection.chosen)):
+        needed = hydrate.needed(release, resolved.digest, selection.chosen)
+        self._placed = tuple(cache.placed(unit) for unit, _ in needed)
+        if all(cache.has(unit, digest) for unit, digest in needed):
             return cache.root
+        self._check_replacement(cache, resolved, needed)
         cache.prepare(self._node.now)
         julia_path = release.julia_path.removeprefix(release.fqrn.mountpoint)
         julia_bytes = opened.tree.read(f"{julia_path}/{JULIA_FILE}", limit=RELEASE_LIMIT)
@@ -124,17 +139,36 @@ class _Launch:
             julia=hydrate.read_julia(release, julia_bytes),
             julia_bytes=julia_bytes,
         )
-        planned = hydrate.plan(opened.snapshot, verified, selection.chosen, have=cache.has)
-        if not self._node.env.get("HEADSTART_QUIET"):
-            say(f"fetching up to {planned.size / 1e6:.1f} MB into {cache.directory}")
-        hydrate.apply(planned, opened.snapshot, cache)
+        # A release that is replaced takes its images with it, so there may be more to fetch afterwards.
+        for _ in range(2):
+            planned = hydrate.plan(opened.snapshot, verified, selection.chosen, have=cache.has)
+            if not self._node.env.get("HEADSTART_QUIET"):
+                say(f"fetching up to {planned.size / 1e6:.1f} MB into {cache.directory}")
+            hydrate.apply(planned, opened.snapshot, cache)
+            if all(cache.has(unit, digest) for unit, digest in needed):
+                break
         return cache.root
+
+    def _check_replacement(self, cache: Cache, resolved: Resolved, needed: tuple[tuple[str, str], ...]) -> None:
+        """Refuse other bytes for what is here already, unless a channel or a digest vouches for them."""
+        choice = self._reference.choice
+        if resolved.pointer is not None or (isinstance(choice, DigestPrefix) and choice.pins):
+            return
+        for unit, digest in needed:
+            here = cache.digest_of(unit) if cache.exists(unit) else ""
+            if here not in ("", digest):
+                raise TrustError(
+                    f"{unit} is sha256:{here} in {cache.directory}, and sha256:{digest} in the repository",
+                    hint="what is published is never changed: name the channel, or the release by its digest",
+                )
 
     def _remember(self, cache: Cache, opened: Opened, resolved: Resolved) -> None:
         if opened.snapshot is None:
             return
         pointer = resolved.pointer
-        channels = {f"{pointer.stack}/{pointer.channel}": pointer.version} if pointer else {}
+        channels: dict[str, int] = {}
+        if pointer is not None:
+            channels = {f"{pointer.stack}/{pointer.channel}": pointer.version, ROOT_PATH: resolved.root_version}
         try:
             cache.remember(opened.keys.by_id, Memory(seen=opened.snapshot.seen, channels=channels))
         except CacheError:
@@ -190,6 +224,7 @@ class _Launch:
         stamps = [(path, shortcut.content_stamp(path)) for path in (*self._request.keys, BOOT_ID)]
         if not self._request.keys:
             stamps += [(path, shortcut.stamp(path)) for path in KEYS_DIRECTORIES]
+        stamps += [(path, shortcut.stamp(path)) for path in self._placed]
         if isinstance(source, StorageSource):
             paths = [os.path.join(source.directory, name) for name in (MANIFEST_FILE, WHITELIST_FILE)]
             stamps += [(path, shortcut.stamp(path)) for path in paths]
@@ -199,9 +234,12 @@ class _Launch:
         return stamps
 
 
-def _sentence(resolved: Resolved, selection: Selection) -> str:
+def _sentence(reference: Reference, resolved: Resolved, selection: Selection) -> str:
     release = resolved.release
     channel = f" ({resolved.pointer.channel})" if resolved.pointer else ""
+    if isinstance(reference.choice, Unspecified) and not resolved.pointer:
+        # Worth a word: the signature of a channel's key is missing.
+        channel = " (the only release, in no channel)"
     return f"{release.stack} {release.id}{channel}: {selection.explain()}"
 
 

@@ -50,6 +50,8 @@ class Seen:
     """The manifest's, seconds since 1970."""
     root_catalog: Digest | None = None
     """Its root catalog: the same revision with another one is a fork."""
+    whitelist: int = 0
+    """When its whitelist was issued, seconds since 1970: an older one may name a key that was stolen since."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +190,7 @@ class Claim:
         good = found.key.verifies_sha1(self.letter.hash_line, self.letter.signature)
         check_signature(good, what=MANIFEST_FILE, key="the certificate that it names")
         _check_age(self.manifest, seen, blacklist)
+        _check_whitelist_age(self.whitelist, seen)
         return TrustedManifest(manifest=self.manifest, whitelist=self.whitelist)
 
 
@@ -291,6 +294,15 @@ def _check_age(manifest: Manifest, seen: Seen | None, blacklist: Blacklist) -> N
         raise TrustError(
             f"revision {manifest.revision} of {manifest.fqrn} is another one than this node has seen",
             hint="two states are published under one number: ask its owner",
+        )
+
+
+def _check_whitelist_age(whitelist: Whitelist, seen: Seen | None) -> None:
+    if seen is not None and int(whitelist.issued.timestamp()) < seen.whitelist:
+        raise TrustError(
+            f"the whitelist of {whitelist.fqrn} was issued on {whitelist.issued:%Y-%m-%d at %H:%M} UTC, "
+            "and this node has seen a newer one",
+            hint="the source is behind or serves an old state: use another one",
         )
 
 

@@ -1,0 +1,39 @@
+"""Making directories that only their owner writes, whatever the umask. On the shortest way to Julia."""
+
+import os
+
+
+def make_directories(path: str) -> None:
+    """Make a directory and all that lead to it, each with mode 0755 at most; fine when they are there.
+
+    ``os.makedirs`` gives the mode to the last one only: below a umask of 002 or 000, as some batch systems have
+    it, anybody could put a directory of his own in the place of one in the middle.
+
+    Raises:
+        OSError: one cannot be made.
+    """
+    missing: list[str] = []
+    while path and not os.path.isdir(path):
+        missing.append(path)
+        above = os.path.dirname(path)
+        if above == path:
+            break
+        path = above
+    for place in reversed(missing):
+        try:
+            os.mkdir(place, 0o755)
+        except FileExistsError:
+            if not os.path.isdir(place):
+                raise
+
+
+def others_may_write(path: str | int, *, uid: int) -> bool:
+    """Whether somebody else than the user and root owns a file or directory, or may write it.
+
+    A descriptor says it of the very file that is open.
+
+    Raises:
+        OSError: it is not there.
+    """
+    found = os.stat(path)
+    return found.st_uid not in (0, uid) or bool(found.st_mode & 0o022)
