@@ -1,7 +1,8 @@
 """Reading a repository from a web server, through a proxy or not. Standard library only.
 
 One connection per thread, kept open. Redirects are not followed (format section 18), nothing is unpacked on the
-way, and no answer can keep the reader for ever: neither one that never ends nor one that drips.
+way, and no answer can keep the reader for ever: neither one that never ends (in its body, or in what ``http``
+reads without telling: interim answers, headers, trailers) nor one that drips.
 """
 
 import http.client
@@ -19,6 +20,10 @@ _PIECE: Final = 1 << 18
 _SLOWEST: Final = 1024
 """Bytes per second, as the real client's low speed limit."""
 _LONGEST: Final = 60.0
+_MOST_TALK: Final = 1 << 20
+"""Bytes that may come before a body, and beside one."""
+_MOST_FRAMING: Final = 8
+"""Bytes on the wire per byte of a body: chunks of one byte take six."""
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "headstart", "Connection": "keep-alive"}
 _FRESH: Final = {"Cache-Control": "no-cache", "Pragma": "no-cache"}
 _HINT: Final = "check the address, the server and the proxy"
@@ -57,7 +62,7 @@ class HttpStratum:
         response = self._request(path, _HEADERS | _FRESH if fresh else _HEADERS)
         try:
             data = self._answer(response, path, limit)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             self._drop()
             raise self._unavailable(path, error) from error
         except Error:
@@ -82,9 +87,7 @@ class HttpStratum:
         self.close()
 
     def _unavailable(self, path: str, error: Exception) -> UnavailableError:
-        return UnavailableError(
-            f"cannot read {self._url}/{path}: {str(error) or type(error).__name__}", hint=_HINT
-        )
+        return UnavailableError(f"cannot read {self._url}/{path}: {_reason(error)}", hint=_HINT)
 
     def _request(self, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
         below = f"{self._target.path.rstrip('/')}/{quote(path)}"
@@ -100,7 +103,7 @@ class HttpStratum:
                     raise
                 connection.close()
                 return _ask(connection, wanted, headers)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:
             self._drop()
             raise self._unavailable(path, error) from error
 
@@ -137,6 +140,8 @@ class HttpStratum:
         return self._body(response, path, limit)
 
     def _body(self, response: http.client.HTTPResponse, path: str, limit: int) -> bytes:
+        if isinstance(response, _Response):
+            response.expect(limit)
         promised = response.length
         if promised is not None:
             if promised > limit:
@@ -166,6 +171,7 @@ class _Watched(io.RawIOBase):
         self._timeout = timeout
         self._start = time.monotonic()
         self._size = 0
+        self._most = _MOST_TALK
 
     def readable(self) -> bool:
         return True
@@ -177,7 +183,13 @@ class _Watched(io.RawIOBase):
         # The end of an answer is never too slow.
         if size and passed > self._timeout and self._size < passed * _SLOWEST:
             raise TimeoutError(f"it comes too slowly, {self._size} bytes in {passed:.0f} s")
+        if self._size > self._most:
+            raise OSError(f"it does not end, {self._size} bytes came")
         return size
+
+    def expect(self, limit: int) -> None:
+        """From here on a body of up to ``limit`` bytes may come."""
+        self._most = self._size + _MOST_FRAMING * limit + _MOST_TALK
 
     def close(self) -> None:
         if not self.closed:
@@ -193,7 +205,12 @@ class _Response(http.client.HTTPResponse):
     ) -> None:
         super().__init__(sock, debuglevel, method, url)
         self.fp.close()
-        self.fp = io.BufferedReader(_Watched(sock.makefile("rb", buffering=0), sock.gettimeout() or _LONGEST))
+        self._watched = _Watched(sock.makefile("rb", buffering=0), sock.gettimeout() or _LONGEST)
+        self.fp = io.BufferedReader(self._watched)
+
+    def expect(self, limit: int) -> None:
+        """See ``_Watched``."""
+        self._watched.expect(limit)
 
 
 def _ask(
@@ -201,6 +218,12 @@ def _ask(
 ) -> http.client.HTTPResponse:
     connection.request("GET", wanted, headers=headers)
     return connection.getresponse()
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without the number that the system gives it."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text or type(error).__name__
 
 
 def _parse(url: str, schemes: tuple[str, ...]) -> SplitResult:

@@ -4,6 +4,7 @@ import http.server
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -274,6 +275,34 @@ def test_a_server_that_hangs_or_drips() -> None:
             with pytest.raises(UnavailableError, match=match):
                 stratum.fetch("x", limit=100)
             done.set()
+
+
+@pytest.mark.parametrize(
+    ("head", "repeated"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n", b"A: b\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0" * 1000),
+        (b"HTTP/1.1 200 OK\r\n", b"A: b\r\n"),
+    ],
+    ids=["interim answers", "trailers", "a chunk's size", "headers"],
+)
+def test_endless_talk_around_a_body(head: bytes, repeated: bytes) -> None:
+    def answer(handler: Handler) -> None:
+        handler.wfile.write(head)
+        while True:  # until the reader has gone
+            handler.wfile.write(repeated * (65536 // len(repeated)))
+
+    with serving(answer) as url, HttpStratum(url, timeout=2) as stratum:
+        start = time.monotonic()
+        with pytest.raises(UnavailableError):
+            stratum.fetch("x", limit=100)
+        assert time.monotonic() - start < 10
+
+
+def test_a_host_that_cannot_be_one_is_unavailable() -> None:
+    with HttpStratum(f"http://{'a' * 70}.example.org/x") as stratum, pytest.raises(UnavailableError):
+        stratum.fetch("x", limit=100)
 
 
 def test_what_is_no_web_server() -> None:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from headstart import cli, errors
+from headstart.cli import reading, run
 
 
 def headstart(*words: str) -> subprocess.CompletedProcess[str]:
@@ -71,3 +72,33 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     )
     os.close(write)
     assert done.stderr == b""
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain \u00fcmlaut", "plain \u00fcmlaut"),
+        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
+        ("\x9b31m", "\\x9b31m"),
+        ("a\rb\nc", "a\\rb\\nc"),
+        ("\u202eback", "\\u202eback"),
+        ("\udcff", "\\udcff"),
+    ],
+)
+def test_nothing_that_is_printed_steers_a_terminal(text: str, shown: str) -> None:
+    assert cli.printable(text) == shown
+
+
+def test_what_a_server_says_is_printed_as_text(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(words: list[str]) -> int:
+        raise errors.UnavailableError("answers 500 \x1b[2Jeverything is fine")
+
+    monkeypatch.setattr(cli, "_dispatch", fail)
+    assert cli.main(["list"]) == errors.UnavailableError.exit_code
+    run.say("image \x1b[8m")
+    reading.write("release \x1b[8m")
+    captured = capsys.readouterr()
+    assert "\x1b" not in captured.err + captured.out
+    assert "answers 500 \\x1b[2Jeverything" in captured.err

@@ -44,8 +44,18 @@ def main(argv: list[str] | None = None) -> int:
         return 0
 
 
+def printable(text: str) -> str:
+    """A line for a terminal: what servers and repositories say in it must not be able to steer it."""
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape", "backslashreplace").decode()
+        for sign in text
+    )
+
+
 def _say(text: str) -> None:
-    sys.stderr.write(" ".join(text.split("\n")) + "\n")
+    sys.stderr.write(printable(" ".join(text.split("\n"))) + "\n")
 
 
 def _dispatch(words: list[str]) -> int:
@@ -69,13 +79,16 @@ def _dispatch(words: list[str]) -> int:
 def _parse(command: ModuleType, name: str, words: list[str]) -> "argparse.Namespace":
     # Slow to import, and not always needed.
     library = import_module("argparse")
-    parser = library.ArgumentParser(
+    parser = import_module("headstart.cli.parser").Parser(
         prog=f"headstart {name}",
         description=command.HELP,
         formatter_class=library.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     command.add_arguments(parser)
+    if "" in words:
+        # What an unset variable of a shell gives; it would be taken for the current directory.
+        parser.error("one of the words is empty")
     parsed: argparse.Namespace = parser.parse_args(words)
     return parsed
 
@@ -85,7 +98,8 @@ def _help() -> str:
     lines = [
         "usage: headstart COMMAND [ARGUMENTS]",
         "",
-        "Julia jobs that start already compiled: build once, sign, publish to CernVM-FS, start anywhere.",
+        "Julia jobs that start already compiled:",
+        "build once, sign, publish to CernVM-FS, start anywhere.",
         "",
         *(f"  {name:<{width}}  {line}" for name, line in COMMANDS.items()),
         "",

@@ -6,6 +6,7 @@ import sys
 from datetime import datetime
 from typing import Any, assert_never
 
+from headstart.cli import printable
 from headstart.names import Fqrn
 from headstart.source import Anchors, MountSource, Opened, StorageSource, WebSource, open_source, parse
 
@@ -15,7 +16,13 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", metavar="SOURCE", help="a mounted /cvmfs/NAME, a storage directory, or an http address"
     )
-    parser.add_argument("--key", metavar="PUB", action="append", default=[], help="public key to trust")
+    parser.add_argument(
+        "--key",
+        metavar="PUB",
+        action="append",
+        default=[],
+        help="public key to trust (default: those in /etc/cvmfs/keys)",
+    )
     parser.add_argument("--fqrn", metavar="NAME", help="the repository that it must be")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -67,9 +74,14 @@ def size_text(size: int) -> str:
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
+def counted(count: int, one: str, more: str = "") -> str:
+    """A number of things: 1 entry, 2 entries."""
+    return f"{count} {one if count == 1 else more or one + 's'}"
+
+
 def write(text: str) -> None:
-    """Print data; bytes of a path that are no text are escaped."""
-    sys.stdout.write(text.encode(errors="backslashreplace").decode() + "\n")
+    """Print a line of data; what is no text, or would steer a terminal, is escaped."""
+    sys.stdout.write(printable(text) + "\n")
 
 
 def write_json(value: object) -> None:

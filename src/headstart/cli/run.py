@@ -10,6 +10,7 @@ import time
 from importlib import import_module
 
 from headstart import shortcut as shortcuts
+from headstart.cli import printable
 from headstart.shortcut import Question, Shortcut
 
 TYPE_CHECKING = False  # as in typing, which is slow to import
@@ -21,8 +22,10 @@ if TYPE_CHECKING:
 HELP = """\
 Choose the image for this CPU, fetch what is missing, and become Julia.
 
-SOURCE is a mounted repository (/cvmfs/NAME), a storage directory, or an http address.
-STACK may be followed by @CHANNEL, @sha256:DIGEST, or @ and 8 or more digits.
+SOURCE is a mounted repository (/cvmfs/NAME), a storage directory, or an http
+address.
+STACK may be followed by @CHANNEL, @RELEASE, @sha256:DIGEST, or @ and 8 or more
+digits of the digest; alone it is its channel prod, else its only release.
 What comes after -- goes to Julia.
 
 HEADSTART_TARGET    use this image, if this CPU can run it
@@ -84,8 +87,14 @@ def add_arguments(parser: "argparse.ArgumentParser") -> None:
     """Declare the arguments; those for Julia are taken off before."""
     parser.add_argument("source", metavar="SOURCE")
     parser.add_argument("reference", metavar="STACK[@WHICH]")
-    parser.add_argument("--key", metavar="PUB", action="append", default=[], help="public key to trust")
-    parser.add_argument("--cache", metavar="DIR", default="", help="the cache's directory")
+    parser.add_argument(
+        "--key",
+        metavar="PUB",
+        action="append",
+        default=[],
+        help="public key to trust (default: those in /etc/cvmfs/keys)",
+    )
+    parser.add_argument("--cache", metavar="DIR", default="", help="the cache (default: ~/.cache/headstart)")
     parser.add_argument("--fqrn", metavar="NAME", default="", help="the repository it must be")
     parser.add_argument("--refresh", action="store_true", help="ask the source even if it was asked just now")
     parser.usage = "headstart run SOURCE STACK[@WHICH] [OPTIONS] -- JULIA'S ARGUMENTS"
@@ -135,7 +144,7 @@ def read(words: list[str]) -> Request | None:
                 request.keys += (value,)
             else:
                 setattr(request, word[2:], value)
-        elif word.startswith("-"):
+        elif not word or word.startswith("-"):
             return None
         else:
             names.append(word)
@@ -189,7 +198,7 @@ def become(argv: tuple[str, ...], env: dict[str, str]) -> "NoReturn":
 
 def say(text: str) -> None:
     """Talk to the user, in one line."""
-    sys.stderr.write(f"headstart: {text}\n")
+    sys.stderr.write(f"headstart: {printable(text)}\n")
     sys.stderr.flush()
 
 
