@@ -295,6 +295,7 @@ def _new_root(libc: _Libc, binds: tuple[Bind, ...]) -> None:
     for name, mode in modes.items():
         _show(libc, f"/proc/self/fd/{hidden}" if "/" + name == place else "/" + name, mode, f"{place}/{name}")
     os.mkdir(place + _PARENT)
+    os.chmod(place + _PARENT, 0o755)  # noqa: S103  # whatever the umask: who comes after a change of uid must get in
     for bind in binds:
         at = place + bind.target
         os.mkdir(at)

@@ -103,6 +103,13 @@ def test_ordinary_user_keeps_its_uid(tree: Path) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
+def test_another_user_gets_in_whatever_the_umask_of_root(tree: Path) -> None:
+    argv = wrap(bind(tree), ("cat", "/cvmfs/test.example.org/file"), uid=NOBODY)
+    done = run(("sh", "-c", 'umask 077; exec "$@"', "sh", *argv))
+    assert done.stdout == "bound\n", done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
 def test_ordinary_user_writes_as_itself(tree: Path) -> None:
     done = run(as_nobody(wrap(bind(tree, writable=True), WRITE), tree / "package"), nobody=True)
     assert done.returncode == 0, done.stderr
