@@ -13,17 +13,20 @@ from headstart.microarchitecture import LEVELS
 from headstart.names import Fqrn
 from headstart.process import run_loud, run_process
 
-HELP = (
-    "Build the example stack for two CPU levels, sign it, publish it, read it back over HTTP, start it with "
-    "nothing compiled on the way, and print the times beside stock Julia's."
-)
+HELP = """\
+Build the example stack for two CPU levels, sign it, publish it, read it back
+over HTTP, start it with nothing compiled on the way, and print the times
+beside stock Julia's."""
 _PACKAGES = "FourMomenta, HepMCAscii, JetClustering, JetHistograms, JetAnalysis"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
     parser.add_argument(
-        "--folder", default="headstart-demo", help="where everything is made (default: %(default)s)"
+        "--folder",
+        metavar="DIR",
+        default="headstart-demo",
+        help="where everything is made (default: %(default)s)",
     )
     parser.add_argument("--julia", default="", metavar="PROGRAM", help="the Julia to build with")
     parser.add_argument(

@@ -63,7 +63,7 @@ def _stack_text(state: StackState) -> list[str]:
             record, digest = release.record
             lines.append(
                 f"  {record.id}  sha256:{digest.hex[:12]}  Julia {record.julia_version}  "
-                f"{size_text(_size(record))}"
+                f"{size_text(_size(record))}  {record.built[:10]}"
             )
             lines += _wrapped(f"      {' '.join(image.target for image in record.images)}")
     return lines

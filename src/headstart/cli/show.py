@@ -8,6 +8,7 @@ from typing import Any
 
 from headstart.cli.reading import (
     add_source_arguments,
+    counted,
     heading,
     open_from,
     size_text,
@@ -20,13 +21,19 @@ from headstart.inspect import Description, describe
 from headstart.reference import Reference
 from headstart.release import FileRecord, Record
 
-HELP = "Describe one release: its Julia, its images and what they ask of a CPU, its inputs and files."
+HELP = """\
+Describe one release: its Julia, its images and what they ask of a CPU, its
+inputs and files."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_source_arguments(parser)
-    parser.add_argument("reference", metavar="STACK[@WHICH]", help="a channel, sha256:DIGEST, or digits of it")
+    parser.add_argument(
+        "reference",
+        metavar="STACK[@WHICH]",
+        help="a channel, a release, sha256:DIGEST, or 8 or more digits of it",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,7 +56,8 @@ def _text(found: Description) -> list[str]:
     made = found.resolved.release
     lines = [
         f"{made.stack} {made.id}",
-        f"  digest    sha256:{found.resolved.digest.hex}",
+        # Indented less than the others: 80 columns hold it so.
+        f"  digest sha256:{found.resolved.digest.hex}",
         f"  path      {made.path}",
         f"  built     {made.built}",
         f"  moves     {'yes, it may run from another path' if made.relocatable else 'no, it runs at its path'}",
@@ -60,7 +68,7 @@ def _text(found: Description) -> list[str]:
     ]
     julia = _sizes(found.julia.files)
     lines += [
-        f"  Julia     {made.julia_version}, {julia['files']} files, {size_text(julia['bytes'])}",
+        f"  Julia     {made.julia_version}, {counted(julia['files'], 'file')}, {size_text(julia['bytes'])}",
         f"            {made.julia_path}",
     ]
     lines += _field("options", " ".join(made.julia_options) or "none beyond the sealed ones")
@@ -71,7 +79,8 @@ def _text(found: Description) -> list[str]:
     for name, value in sorted(made.inputs.items()):
         lines += _field("input", f"{name}  {value}")
     whole = _sizes(made.files)
-    lines.append(f"  files     {whole['files']} files, {whole['links']} links, {size_text(whole['bytes'])}")
+    count = f"{counted(whole['files'], 'file')}, {counted(whole['links'], 'link')}"
+    lines.append(f"  files     {count}, {size_text(whole['bytes'])}")
     return lines
 
 

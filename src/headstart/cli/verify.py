@@ -6,12 +6,22 @@ import textwrap
 import time
 from datetime import UTC, datetime
 
-from headstart.cli.reading import add_source_arguments, heading, open_from, size_text, title, write, write_json
+from headstart.cli.reading import (
+    add_source_arguments,
+    counted,
+    heading,
+    open_from,
+    size_text,
+    title,
+    write,
+    write_json,
+)
 from headstart.inspect import Report, verify
 
 HELP = """\
-Verify a repository: the chain of signatures, the structure of every catalog, every channel and the record of
-every release. Any CVMFS repository can be verified, also one that has no stacks.
+Verify a repository: the chain of signatures, the structure of every catalog,
+every channel and the record of every release. Any CVMFS repository can be
+verified, also one that has no stacks.
 """
 
 
@@ -41,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
             write("everything is as it should be")
     if report.complaints:
         sys.stderr.write(
-            f"headstart: {len(report.complaints)} complaints in {time.monotonic() - start:.1f} s\n"
+            f"headstart: {counted(len(report.complaints), 'complaint')} in {time.monotonic() - start:.1f} s\n"
         )
         return report.complaints[0].exit_code
     return 0
@@ -49,13 +59,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _counts(report: Report, *, deep: bool) -> str:
     parts = [
-        f"{report.catalogs} catalogs",
-        f"{report.entries} entries",
-        f"{report.releases} releases",
-        f"{report.channels} channels",
+        counted(report.catalogs, "catalog"),
+        counted(report.entries, "entry", "entries"),
+        counted(report.releases, "release"),
+        counted(report.channels, "channel"),
     ]
     if deep:
-        parts.append(f"{report.objects} objects of {size_text(report.bytes)}")
+        parts.append(f"{counted(report.objects, 'object')} of {size_text(report.bytes)}")
     return ", ".join(parts)
 
 
