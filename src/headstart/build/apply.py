@@ -13,11 +13,11 @@ from typing import IO, Final, TypeVar
 
 from headstart.build.depot import DepotBuilder
 from headstart.build.plan import BuildPlan, image_record, release_record
-from headstart.build.recipe import WAYS, Workshop, said
+from headstart.build.recipe import WAYS, Workshop, failed_package, said
 from headstart.build.smoke import SmokeTest
 from headstart.build.sources import lay_out, write_file
 from headstart.build.staging import Stage
-from headstart.build.trees import copy_julia, link_tree, mark, open_folders, records
+from headstart.build.trees import check_julia, copy_julia, link_tree, mark, open_folders, records
 from headstart.console import Console
 from headstart.errors import BuildError, NamespaceError
 from headstart.image import check_targets, recorded_targets
@@ -109,7 +109,9 @@ class _Build:
         self._allowed()
         self._depot()
         self._step(f"precompiling {len(self._plan.packages)} packages, leaf first")
-        self._must(self._shop.precompile(), "a package does not precompile")
+        done = self._means.run(self._shop.precompile(), self._log)
+        package = failed_package(done.err)
+        self._check(done, f"{package or 'a package'} does not precompile")
         statements = self._trace()
         images = self._images(statements)
         self._finish(images)
@@ -121,6 +123,10 @@ class _Build:
 
     def _must(self, command: Command, what: str) -> Finished:
         done = self._means.run(command, self._log)
+        self._check(done, what)
+        return done
+
+    def _check(self, done: Finished, what: str) -> None:
         if done.code == NamespaceError.exit_code and b"headstart: " in done.err:
             raise NamespaceError(said(done.err).removeprefix("headstart: "))
         if done.code != 0:
@@ -128,7 +134,6 @@ class _Build:
                 f"{what}: {said(done.err) or said(done.out) or f'exit code {done.code}'}",
                 hint=f"the full log is {self._log.name}",
             )
-        return done
 
     def _julia(self) -> None:
         place = self._stage.julia(self._plan.julia)
@@ -137,6 +142,8 @@ class _Build:
             made = os.path.join(self._stage.work, "julia")
             copy_julia(self._means.install.prefix, self._plan.inputs.julia, made)
             self._stage.place(made, place)
+        else:
+            check_julia(self._plan.inputs.julia, place)
         link_tree(place, self._shop.outside(self._plan.julia_path))
 
     def _workplace(self) -> None:

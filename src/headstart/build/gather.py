@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from headstart.build.plan import Inputs
 from headstart.build.sources import read_project
 from headstart.build.trees import julia_tree
+from headstart.errors import ConfigurationError
 from headstart.julia import capabilities, require_features, target
 from headstart.machine import JuliaInstall, cpu_flags, data_text, find_julia, read_text, recipe_texts
 from headstart.microarchitecture import LEVELS
@@ -39,6 +40,10 @@ def gather(request: Request, env: Mapping[str, str], run: Runner) -> tuple[Input
         IncompatibleError: a target above this machine's level, or a Julia that is not known.
     """
     path = os.path.join(os.path.abspath(request.project), SETTINGS_FILE)
+    if not os.path.isdir(request.project):
+        raise ConfigurationError(
+            f"there is no directory {os.path.dirname(path)}", hint="name the directory of a Julia project"
+        )
     hint = 'write one with at least name = "..." (the name that the stack is published by)'
     settings = Settings.parse(read_text(path, "it says what the stack is called", hint), path)
     # Cheap checks first: the words, then the project, then the machine.

@@ -1,5 +1,6 @@
 """What a build would do, decided before anything is done."""
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -72,9 +73,15 @@ class BuildPlan:
             f"lock       {tracked} packages by tree hash, {local} by path, {standard} of Julia's own",
             f"compile    {names}",
             f"workload   {inputs.settings.workload or 'none'}",
-            *(f"image      {one.level} (-C {one.cpu_target})" for one in inputs.targets),
+            *(line for one in inputs.targets for line in _image_lines(one)),
             f"smoke      {inputs.settings.smoke or inputs.settings.workload or 'loading the packages'}",
         )
+
+
+def _image_lines(target: Target) -> list[str]:
+    """A target; long ones of Julia's go on in another line."""
+    text = f"image      {target.level} (-C {target.cpu_target.replace(',', ', ')})"
+    return textwrap.wrap(text, 79, subsequent_indent=" " * 11, break_on_hyphens=False)
 
 
 def plan(inputs: Inputs) -> BuildPlan:

@@ -24,6 +24,8 @@ _TERMINAL: Final = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.
 
 WAYS: Final = ("pipe", "file", "terminal")
 """What standard output may be. Julia compiles printing for each of them anew."""
+_FAILED: Final = "headstart-failed: "
+_PLACE: Final = "in expression starting at "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,11 +198,24 @@ def through(way: str, argv: tuple[str, ...]) -> tuple[str, ...]:
     return argv
 
 
+def failed_package(output: bytes) -> str:
+    """The package that ``precompile.jl`` names as the one that failed; empty when it names none."""
+    for line in output.decode(errors="replace").splitlines():
+        if line.startswith(_FAILED):
+            return line.removeprefix(_FAILED).strip()
+    return ""
+
+
 def said(output: bytes) -> str:
-    """What a program says went wrong: its error line and the two after it, else its last line."""
+    """What a program says went wrong: its error line, those after it, and where; else its last line."""
     lines = [line.strip() for line in output.decode(errors="replace").splitlines() if line.strip()]
     for number, line in enumerate(lines):
         if line.startswith("ERROR:"):
-            chosen = [one for one in lines[number : number + 4] if not one.startswith(("Stacktrace", "["))]
-            return " ".join(chosen)[:500]
+            rest = lines[number + 1 :]
+            chosen = [
+                line,
+                *(one for one in rest[:3] if not one.startswith(("Stacktrace", "[", _PLACE, _FAILED))),
+            ]
+            place = next((one for one in rest if one.startswith(_PLACE)), "").removeprefix(_PLACE)
+            return " ".join(chosen)[:500] + (f" at {place}"[:300] if place else "")
     return lines[-1][:300] if lines else ""

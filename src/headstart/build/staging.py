@@ -20,6 +20,7 @@ from headstart.record import canonical
 from headstart.release import RELEASE_FILE, Release
 
 STAGE_FILE: Final = "stage.json"
+_OURS: Final = {STAGE_FILE, "julia", "stacks", "logs", "work"}
 
 
 class Stage:
@@ -33,18 +34,41 @@ class Stage:
         self.path = os.path.abspath(path)
         self._lock = -1
 
+    def check(self) -> None:
+        """Look whether it may be a staging directory; nothing is written.
+
+        Raises:
+            StorageError: there is no directory but a file, or something else is in it, such as a repository.
+        """
+        try:
+            others = sorted(set(os.listdir(self.path)) - _OURS)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise StorageError(
+                f"{self.path} cannot be read ({error.strerror})", hint="name another directory with --stage"
+            ) from error
+        if others:
+            raise StorageError(
+                f"{self.path} is no staging directory: {others[0]} is in it",
+                hint="name one with --stage that is empty or not there yet",
+            )
+
     def __enter__(self) -> Self:
         """Take the lock.
 
         Raises:
             LockedError: another process is building here.
-            StorageError: the directory cannot be written.
+            StorageError: the directory cannot be written, or something else is in it.
         """
+        self.check()
         try:
             os.makedirs(self.work, exist_ok=True)
             self._lock = os.open(os.path.join(self.work, "lock"), os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise StorageError(f"{self.path} cannot be written ({error.strerror})") from error
+            raise StorageError(
+                f"{self.path} cannot be written ({error.strerror})", hint="name another directory with --stage"
+            ) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -18,9 +18,12 @@ from headstart.source import Anchors, open_source, parse
 
 HELP = """Build a release of a Julia project into a staging directory.
 
-The project's Manifest.toml is the lock: nothing is resolved anew. One system image is built for each target,
-checked, and started once; it must then compile nothing. The release's id is known before the build, from its
-inputs, and a release that is already staged is not built again."""
+The project's Manifest.toml is the lock: nothing is resolved anew. One system
+image is built for each target, checked, and started once; it must then compile
+nothing. The release's id is known before the build, from its inputs, and a
+release that is already staged is not built again.
+
+Julia is the one of --julia, else of HEADSTART_JULIA, else on the PATH."""
 
 _NETWORK = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "julia_pkg_server",
             "julia_ssl_ca_roots_path", "julia_ssl_no_verify_hosts", "julia_pkg_use_cli_git")  # fmt: skip
@@ -57,14 +60,13 @@ def run(args: argparse.Namespace) -> int:
         julia=args.julia,
     )
     console = Console(sys.stderr)
+    Stage(args.stage).check()  # before Julia is asked, and also when nothing will be done
     env = dict(os.environ)
     inputs, install = gather(request, env, run_process)
     todo = plan(inputs)
     known = _published(args, todo)
     if args.dry_run:
-        lines = (*todo.lines(), "published  already: there is nothing to build") if known else todo.lines()
-        sys.stdout.write("\n".join(lines) + "\n")
-        return 0
+        return _preview(args, todo, known is not None)
     if known is not None:
         console.step(f"{inputs.settings.name} {todo.id} is already published: nothing to build")
         return _tell(args, Built(release=known[0], digest=known[1], path=known[0].path, new=False))
@@ -84,6 +86,33 @@ def run(args: argparse.Namespace) -> int:
     with Stage(args.stage) as stage:
         built = apply(todo, stage, means)
     return _tell(args, built)
+
+
+def _preview(args: argparse.Namespace, todo: BuildPlan, published: bool) -> int:  # noqa: FBT001  # as known
+    """Print the plan."""
+    settings = todo.inputs.settings
+    staged = Stage(args.stage).staged(settings.name, todo.id) is not None
+    if args.json:
+        said = {
+            "stack": str(settings.name),
+            "release": str(todo.id),
+            "path": todo.path,
+            "julia": str(todo.julia),
+            "packages": [package.name for package in todo.packages],
+            "targets": [one.level for one in todo.inputs.targets],
+            "staged": staged,
+            "published": published,
+        }
+        sys.stdout.buffer.write(canonical(said))
+        return 0
+    lines = list(todo.lines())
+    lines += [
+        f"{name:<10} already: there is nothing to build"
+        for name, known in (("staged", staged), ("published", published))
+        if known
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
 
 
 def _published(args: argparse.Namespace, todo: BuildPlan) -> tuple[Release, Sha256] | None:
