@@ -65,6 +65,8 @@ def create_keys(directory: str, fqrn: Fqrn, *, now: datetime) -> RepositoryKeys:
             _refuse_existing(directory, fqrn)
             _prepare(directory, ready, _make(fqrn, now))
         _link_into_place(directory, ready)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise KeyFileError(f"{directory} is no directory", hint="name one that keys can be put into") from error
     except OSError as error:
         raise KeyFileError(f"cannot write keys to {directory}: {error.strerror}") from error
     return load_keys(directory, fqrn)

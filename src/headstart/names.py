@@ -33,11 +33,15 @@ class Fqrn:
         return self.text
 
 
+_LONGEST: Final = 255
+
+
 def _named(pattern: str, what: str, hint: str) -> Callable[[str], str]:
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
-        if compiled.fullmatch(text) is None:
+        # The length comes first: a pattern may take its time over a long text.
+        if len(text) > _LONGEST or compiled.fullmatch(text) is None:
             raise ConfigurationError(f"{text[:80]!r} is no {what}", hint=hint)
         return text
 
@@ -84,6 +88,10 @@ class ChannelName:
 
     def __post_init__(self) -> None:
         _check_channel(self.text)
+        if len(self.text) >= 8 and not self.text.strip("0123456789abcdef"):
+            raise ConfigurationError(
+                f"{self.text!r} is no name of a channel: it reads as a digest", hint="use another word"
+            )
 
     def __str__(self) -> str:
         return self.text

@@ -5,6 +5,7 @@ The stage holds ``stage.json``, ``julia/<name>/`` and ``stacks/<stack>/<release>
 here; contents are hashed later, while they are compressed.
 """
 
+import os
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -76,6 +77,10 @@ def open_stage(directory: str) -> StagedRelease:
         StorageError: it cannot be read, or is none.
         CorruptError: a tree is not what its record says, naming the path.
     """
+    if not os.path.isdir(directory):
+        raise StorageError(
+            f"there is no directory {directory}", hint="name what 'headstart build' got as --stage"
+        )
     stage = Table.of(_read(f"{directory}/{STAGE_FILE}"), STAGE_FILE, SCHEMA)
     stack, release_id = stage.named("stack", StackName), stage.named("release", ReleaseId)
     julia_name = stage.named("julia", JuliaName)

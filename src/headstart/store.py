@@ -34,8 +34,8 @@ _BEFORE_THE_MANIFEST: Final = {"data", ".cvmfswhitelist", ".cvmfs_master_replica
 _MODE: Final = 0o644
 _DIRECTORY_MODE: Final = 0o755
 _HINTS: Final = {
-    errno.ENOSPC: "make room and publish again: the published state is untouched",
-    errno.EDQUOT: "raise the quota and publish again: the published state is untouched",
+    errno.ENOSPC: "make room and try again: what was published is untouched",
+    errno.EDQUOT: "raise the quota and try again: what was published is untouched",
     errno.EROFS: "the storage is mounted read-only: publish where it can be written",
     errno.EACCES: "publish as the user that owns the storage",
     errno.EPERM: "publish as the user that owns the storage",
@@ -124,7 +124,9 @@ class DirectoryStore:
         except FileNotFoundError:
             return True
         except OSError as error:
-            raise StorageError(f"cannot read {self.root}: {error.strerror}") from error
+            raise StorageError(
+                f"cannot read {self.root}: {error.strerror}", hint="name a directory for the repository"
+            ) from error
 
     def prepare(self) -> None:
         """Make the directories that the real tools want to find (format section 1).

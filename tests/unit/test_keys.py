@@ -118,8 +118,11 @@ def test_an_unfinished_call_does_not_take_other_keys_for_its_own(made: Path, tmp
 
 def test_a_directory_that_cannot_be(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
+    for path in ("file", "file/keys"):
+        with pytest.raises(KeyFileError, match="is no directory"):
+            create_keys(str(tmp_path / path), FQRN, now=NOW)
     with pytest.raises(KeyFileError, match="cannot write keys"):
-        create_keys(str(tmp_path / "file" / "keys"), FQRN, now=NOW)
+        create_keys("/proc/nowhere/keys", FQRN, now=NOW)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

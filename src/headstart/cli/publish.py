@@ -16,10 +16,13 @@ from headstart.repository import Action, Channel, Means, Plan, Repository, plan,
 from headstart.stage import StagedRelease, open_stage
 from headstart.store import DirectoryStore
 
-HELP = "Publish a staged release as a new revision of a repository, and point a channel at it."
+HELP = """\
+Publish a staged release as a new revision of a repository, and with --channel
+point a channel at it. What is published already is not published again."""
+_DAYS = 30
 _WORDS = {
     Action.PUBLISH: "to publish",
-    Action.PRESENT: "already published, the same",
+    Action.PRESENT: "published already",
     Action.POINT: "to sign",
     Action.KEEP: "points there already",
 }
@@ -34,9 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--expires-days",
         type=int,
-        default=30,
         metavar="N",
-        help="days that the pointer is believed (default: %(default)s)",
+        help=f"days that the channel's pointer is believed (default: {_DAYS})",
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -45,9 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Publish, or print the plan."""
     now = datetime.now(UTC)
-    if not 1 <= args.expires_days <= 3650:
-        raise ConfigurationError(f"--expires-days {args.expires_days} is not from 1 to 3650")
-    valid = timedelta(days=args.expires_days)
+    days = _DAYS if args.expires_days is None else args.expires_days
+    if not 1 <= days <= 3650:
+        raise ConfigurationError(f"--expires-days {days} is not from 1 to 3650")
+    if args.expires_days is not None and not args.channel:
+        raise ConfigurationError("--expires-days is of a channel, and none is named", hint="add --channel NAME")
+    valid = timedelta(days=days)
     channel = Channel(name=ChannelName(args.channel), valid=valid) if args.channel else None
     console = Console(sys.stderr)
     staged = open_stage(args.stage)
@@ -65,7 +70,11 @@ def run(args: argparse.Namespace) -> int:
         )
         console.step(
             f"{staged.fqrn} is at revision {done.revision}: "
-            f"{done.objects} new objects, {done.stored / 1e6:.1f} MB"
+            + (
+                f"{done.objects} new objects, {done.stored / 1e6:.1f} MB"
+                if done.plan.changes
+                else "nothing is new"
+            )
         )
         extra = {"revision": done.revision, "objects": done.objects, "bytes": done.stored, "dry_run": False}
         said = _summary(staged, done.plan) | extra

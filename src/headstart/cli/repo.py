@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 
 from headstart.console import Console
 from headstart.cvmfs.objects import Algorithm
+from headstart.errors import KeyFileError
 from headstart.keys import create_keys, load_keys, load_master_key
 from headstart.names import Fqrn
 from headstart.repository import AllKeys, Settings, create, refuse_storage
 from headstart.store import DirectoryStore
 
-HELP = "Create a repository."
+HELP = "Create a repository: 'headstart repo create --help' explains it."
 _HASHES = {"sha1": Algorithm.SHA1, "shake128": Algorithm.SHAKE128}
 
 
@@ -47,6 +48,11 @@ def run(args: argparse.Namespace) -> int:
     fqrn = Fqrn(args.fqrn)
     console = Console(sys.stderr)
     store = DirectoryStore(args.storage)
+    storage, keys_at = os.path.realpath(store.root), os.path.realpath(args.keys)
+    if os.path.commonpath((storage, keys_at)) == storage:
+        raise KeyFileError(
+            f"{args.keys} lies in the storage, which everybody may read", hint="keep keys elsewhere"
+        )
     refuse_storage(store)  # before there are keys for nothing
     if os.path.lexists(os.path.join(args.keys, f"{fqrn}.masterkey")):
         keys = load_keys(args.keys, fqrn)

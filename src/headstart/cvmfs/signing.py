@@ -16,10 +16,11 @@ from headstart.errors import KeyFileError
 def _private_key(pem: bytes, what: str) -> object:
     try:
         return serialization.load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise KeyFileError(
-            f"{what} is no private key in PEM ({error})", hint="keys with a password are not supported"
-        ) from error
+    except TypeError as error:
+        raise KeyFileError(f"{what} has a password", hint="keys with a password are not supported") from error
+    except (ValueError, UnsupportedAlgorithm) as error:
+        # The library's own words speak to its programmers.
+        raise KeyFileError(f"{what} is no private key in PEM", hint="put the right file there") from error
 
 
 @dataclass(frozen=True, slots=True)
