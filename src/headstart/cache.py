@@ -357,7 +357,8 @@ class Cache:
             hint = "delete it, and this node trusts the repository as on the first day"
             raise CacheError(f"{path} is damaged: {error.message}", hint=hint) from error
         except OSError as error:
-            raise CacheError(f"{path} cannot be read ({error.strerror})") from error
+            hint = "name a directory of your own with --cache or HEADSTART_CACHE"
+            raise CacheError(f"the cache cannot be read: {path} ({error.strerror})", hint=hint) from error
 
     def remember(self, anchors: Iterable[str], memory: Memory) -> None:
         """Keep what was believed, unless something newer is kept already.

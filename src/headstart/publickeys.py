@@ -50,7 +50,7 @@ def find_public_keys(
         return MasterKeys.from_pems({path: read_key_file(path) for path in paths})
     except CorruptError as error:
         raise KeyFileError(
-            error.message, hint="a master key file starts with -----BEGIN PUBLIC KEY-----"
+            error.message, hint="name the repository's .pub file, which starts with -----BEGIN PUBLIC KEY-----"
         ) from error
 
 

@@ -285,7 +285,10 @@ def _named(tree: PublishedTree, path: str, make: type[_N], *, ending: str = "") 
 
 def _no_stack(tree: PublishedTree, stack: StackName) -> UnknownError:
     return UnknownError(
-        f"there is no stack {stack} in {tree.fqrn}", hint=f"there are: {_listed(stacks(tree)) or 'none at all'}"
+        f"there is no stack {stack} in {tree.fqrn}",
+        hint=f"there are: {there}"
+        if (there := _listed(stacks(tree)))
+        else "nothing has been published there yet",
     )
 
 

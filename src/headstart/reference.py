@@ -14,7 +14,8 @@ from headstart.names import ChannelName, StackName
 
 _PREFIX: Final = re.compile(r"[0-9a-f]{8,64}")
 _HINT: Final = (
-    "write STACK, STACK@CHANNEL, STACK@sha256:DIGEST, or STACK@ and 8 or more digits of its digest or id"
+    "write STACK, STACK@CHANNEL, STACK@RELEASE, STACK@sha256:DIGEST, "
+    "or STACK@ and 8 or more digits of the digest"
 )
 
 

@@ -61,6 +61,8 @@ def parse(text: str) -> Source:
     root = os.path.abspath(text)
     if not os.path.isdir(root):
         raise StorageError(f"there is no directory {root}", hint="check the path, or mount the repository")
+    if not os.access(root, os.X_OK):
+        raise StorageError(f"cannot read {root}: permission denied", hint="ask its owner to let you")
     if os.path.exists(os.path.join(root, MANIFEST_FILE)):
         return StorageSource(directory=root)
     try:
