@@ -310,6 +310,26 @@ def test_what_is_staged_is_not_built_again(
     assert "already staged" in talk.getvalue()
 
 
+def test_a_staged_julia_that_is_damaged_is_built_with_no_more(
+    tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia
+) -> None:
+    todo = fake_plan(project, install, tmp_path / "stage")
+    with Stage(str(tmp_path / "stage")) as stage:
+        apply(todo, stage, means(install, julia, io.StringIO()))
+        (project / "smoke.jl").write_text("using App\n")
+        other = fake_plan(project, install, tmp_path / "stage")
+        library = Path(stage.julia(todo.julia)) / "lib/libjulia.so.1"
+        content = library.read_bytes()
+        library.chmod(0o644)
+        library.write_bytes(content[:-1])
+        library.chmod(0o444)
+        with pytest.raises(CorruptError, match=r"lib/libjulia\.so\.1 differs") as caught:
+            apply(other, stage, means(install, julia, io.StringIO()))
+        assert caught.value.hint.startswith(f"remove {stage.julia(todo.julia)}")
+        shutil.rmtree(stage.julia(todo.julia))
+        assert apply(other, stage, means(install, julia, io.StringIO())).new
+
+
 def test_a_staged_release_that_is_damaged_is_an_error(
     tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia
 ) -> None:

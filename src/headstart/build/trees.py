@@ -6,7 +6,7 @@ import shutil
 import stat
 
 from headstart.build.sources import FIXED_TIME, hash_file
-from headstart.errors import MissingToolError
+from headstart.errors import CorruptError, MissingToolError
 from headstart.gittree import MODE_FILE, MODE_LINK, MODE_PROGRAM, TreeFile, blob_id, tree_hash
 from headstart.machine import JuliaInstall
 from headstart.names import Sha256
@@ -99,6 +99,24 @@ def copy_julia(prefix: str, tree: JuliaTree, place: str) -> None:
     with open(os.path.join(place, JULIA_FILE), "xb") as file:
         file.write(tree.to_bytes())
     os.chmod(os.path.join(place, JULIA_FILE), 0o444)
+
+
+def check_julia(tree: JuliaTree, place: str) -> None:
+    """Look whether a Julia that was staged earlier is still what it was: everything is built with it.
+
+    Raises:
+        CorruptError: it was changed, or a power cut took some of it.
+    """
+    found = records(place)
+    record = found.pop(JULIA_FILE, None)
+    if found != tree.files or not isinstance(record, FileRecord) or record.sha256 != Sha256.of(tree.to_bytes()):
+        differing = sorted(
+            path for path in found.keys() | tree.files.keys() if found.get(path) != tree.files.get(path)
+        )
+        raise CorruptError(
+            f"{place} is not as it was staged: {(differing or [JULIA_FILE])[0]} differs",
+            hint=f"remove {place} and build again",
+        )
 
 
 def mark(place: str) -> None:
