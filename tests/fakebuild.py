@@ -43,7 +43,8 @@ NAMED = {
 def fake_prefix(folder: Path) -> JuliaInstall:
     """A directory that looks like a private Julia."""
     prefix = folder / "julia-1.5.3"
-    for name in ("bin/julia", "lib/julia/sys.so", "lib/libjulia.so.1", "share/julia/stdlib/v1.5/Test/Test.jl"):
+    library = tuple(f"share/julia/stdlib/v1.5/{name}/src/{name}.jl" for name in ("Printf", "Test", "Unicode"))
+    for name in ("bin/julia", "lib/julia/sys.so", "lib/libjulia.so.1", *library):
         (prefix / name).parent.mkdir(parents=True, exist_ok=True)
         (prefix / name).write_text(name)
     (prefix / "bin/julia").chmod(0o755)

@@ -185,6 +185,14 @@ class Lock:
             if isinstance(value, list)
             for entry in entries.tables(name)
         ]
+        names: dict[str, str] = {}
+        for package in packages:
+            if package.uuid in names:
+                raise ConfigurationError(
+                    f"{file}: {names[package.uuid]} and {package.name} have one UUID, {package.uuid}",
+                    hint=_RESOLVE,
+                )
+            names[package.uuid] = package.name
         return cls(packages=tuple(packages), julia=table.text_or("julia_version", ""), format=form)
 
     def by_uuid(self) -> Mapping[str, Package]:

@@ -208,6 +208,14 @@ def test_a_file_that_julia_would_take_instead(
         fake_plan(project, install, tmp_path / "stage")
 
 
+def test_a_lock_that_takes_for_julias_own_what_this_one_does_not_bring(
+    tmp_path: Path, install: JuliaInstall, project: Path
+) -> None:
+    (project / "Manifest.toml").write_text(LOCK + f'\n[[Downloads]]\nuuid = "{LEAF[:-1]}2"\n')
+    with pytest.raises(IncompatibleError, match=r"takes Downloads for Julia's own, and Julia 1\.5\.3 does not"):
+        fake_plan(project, install, tmp_path / "stage")
+
+
 def test_the_stage_cannot_be_the_project(tmp_path: Path, install: JuliaInstall, project: Path) -> None:
     (tmp_path / "link").symlink_to(project)
     with pytest.raises(ConfigurationError, match="is the project itself"):

@@ -109,6 +109,11 @@ def test_leaves_come_first_and_what_nobody_reaches_is_not_compiled() -> None:
     assert [package.name for package in lock.compiled(project)] == ["Leaf", "App"]
 
 
+def test_two_packages_of_one_uuid_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=f"Leaf and Twin have one UUID, {LEAF}"):
+        Lock.parse(LOCK + f'\n[[Twin]]\nuuid = "{LEAF}"\n', "Manifest.toml")
+
+
 def test_a_circle_is_refused() -> None:
     text = LOCK.replace("[[Leaf]]", '[[Leaf]]\ndeps = ["App"]')
     with pytest.raises(ConfigurationError, match="circle"):

@@ -90,7 +90,7 @@ def plan(inputs: Inputs) -> BuildPlan:
     Raises:
         ConfigurationError: a script that the settings name is not in the project, or a kind of image that this
             Headstart does not build.
-        IncompatibleError: this Julia cannot read the lock.
+        IncompatibleError: this Julia cannot read the lock, or lacks what the lock takes for its own.
     """
     settings = inputs.settings
     if settings.image is not ImageKind.SYSTEM:
@@ -110,6 +110,7 @@ def plan(inputs: Inputs) -> BuildPlan:
             " and would find no package in it",
             hint="build with Julia 1.6.2 or newer, or resolve the project with the Julia that it is built with",
         )
+    _check_standard(inputs)
     for key, script in (("workload", settings.workload), ("smoke", settings.smoke)):
         if script and script not in inputs.project.files:
             raise ConfigurationError(f"Headstart.toml: {key} is {script}, and the project has no such file")
@@ -121,6 +122,26 @@ def plan(inputs: Inputs) -> BuildPlan:
     return BuildPlan(
         inputs=inputs, id=ReleaseId(Sha256.of(canonical(digests)).hex[:16]), digests=digests, packages=packages
     )
+
+
+def _check_standard(inputs: Inputs) -> None:
+    """Refuse a lock that counts on packages which this Julia does not bring: another one resolved it."""
+    version = inputs.version
+    library = f"{inputs.julia.share}/stdlib/v{version.major}.{version.minor}/"
+    brought = {
+        path[len(library) :].partition("/")[0] for path in inputs.julia.files if path.startswith(library)
+    }
+    missing = [
+        package.name
+        for package in inputs.project.lock.packages
+        if isinstance(package.source, Standard) and package.name not in brought
+    ]
+    if missing:
+        raise IncompatibleError(
+            f"{LOCK_FILE} takes {', '.join(sorted(missing))} for Julia's own,"
+            f" and Julia {version} does not bring it",
+            hint="resolve the project with the Julia that it is built with",
+        )
 
 
 def _digests(inputs: Inputs) -> dict[str, str]:
