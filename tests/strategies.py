@@ -35,6 +35,7 @@ component = st.text(
     st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12
 ).filter(lambda text: text not in (".", ".."))
 paths = st.lists(component, min_size=1, max_size=4).map("/".join)
+listed_paths = paths.filter(lambda text: ":" not in text)
 sizes = st.integers(min_value=0, max_value=2**40)
 records: st.SearchStrategy[Record] = st.one_of(
     st.builds(FileRecord, sha256=sha256s, size=sizes, mode=st.sampled_from([0o444, 0o555])),
@@ -47,9 +48,9 @@ julia_trees = st.builds(
     JuliaTree,
     version=julia_versions,
     executable=paths,
-    share=paths,
+    share=listed_paths,
     system_image=paths,
-    library_path=st.lists(paths, max_size=2).map(tuple),
+    library_path=st.lists(listed_paths, max_size=2).map(tuple),
     files=file_maps,
 )
 images = st.builds(
@@ -71,8 +72,8 @@ releases = st.builds(
     julia_digest=sha256s,
     julia_version=julia_versions,
     julia_executable=paths,
-    julia_share=paths,
-    julia_library_path=st.lists(paths, max_size=2).map(tuple),
+    julia_share=listed_paths,
+    julia_library_path=st.lists(listed_paths, max_size=2).map(tuple),
     relocatable=st.booleans(),
     julia_options=st.lists(words, max_size=2).map(tuple),
     inputs=st.dictionaries(words, words, max_size=3),

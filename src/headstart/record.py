@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from headstart.errors import ConfigurationError, CorruptError
 
@@ -12,6 +12,14 @@ _T = TypeVar("_T")
 def canonical(value: object) -> bytes:
     """JSON with sorted keys, no spaces, UTF-8 and a newline at the end: one spelling per value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+_MOST: Final = 2**62
+"""No count, size or time reaches it."""
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no JSON number")
 
 
 class Table:
@@ -45,7 +53,11 @@ class Table:
             CorruptError: not JSON, or not an object.
         """
         try:
-            value = json.loads(data)
+            text = data.decode()
+            value = json.loads(text, parse_constant=_no_number)
+            if "\\u" in text:
+                # Half a surrogate pair is no text: neither a path nor an argument can be made of it.
+                json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError) as error:
             raise CorruptError(f"{where} is not JSON ({error})") from error
         if not isinstance(value, dict):
@@ -61,6 +73,8 @@ class Table:
         value = self.value.get(key)
         if not isinstance(value, str):
             raise self.wrong(key, "a text")
+        if "\0" in value:
+            raise self.wrong(key, "a text without zeros")
         return value
 
     def named(self, key: str, make: Callable[[str], _T]) -> _T:
@@ -73,14 +87,14 @@ class Table:
     def number(self, key: str) -> int:
         """A whole number of at least 0."""
         value = self.value.get(key)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _MOST:
             raise self.wrong(key, "a whole number of at least 0")
         return value
 
     def seconds(self, key: str) -> float:
         """A number."""
         value = self.value.get(key)
-        if not isinstance(value, int | float) or isinstance(value, bool):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not -_MOST < value < _MOST:
             raise self.wrong(key, "a number")
         return float(value)
 
@@ -94,7 +108,7 @@ class Table:
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of texts."""
         value = self.value.get(key)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
             raise self.wrong(key, "a list of texts")
         return tuple(value)
 

@@ -43,6 +43,13 @@ def relative_path(text: str) -> str:
     return text
 
 
+def _listed_path(text: str) -> str:
+    """A path that becomes part of a list of directories, which a colon would split."""
+    if ":" in text:
+        raise CorruptError(f"{text[:200]!r} has a colon, which a list of directories cannot hold")
+    return relative_path(text)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileRecord:
     """A regular file of a release."""
@@ -103,9 +110,9 @@ class JuliaTree:
         return cls(
             version=record.text("version"),
             executable=relative_path(record.text("executable")),
-            share=relative_path(record.text("share")),
+            share=_listed_path(record.text("share")),
             system_image=relative_path(record.text("system_image")),
-            library_path=tuple(relative_path(path) for path in record.texts("library_path")),
+            library_path=tuple(_listed_path(path) for path in record.texts("library_path")),
             files=_records_from_json(record.mapping("files"), JULIA_FILE),
         )
 
@@ -224,8 +231,8 @@ class Release:
             julia_digest=julia.named("digest", Sha256),
             julia_version=julia.text("version"),
             julia_executable=relative_path(julia.text("executable")),
-            julia_share=relative_path(julia.text("share")),
-            julia_library_path=tuple(relative_path(path) for path in julia.texts("library_path")),
+            julia_share=_listed_path(julia.text("share")),
+            julia_library_path=tuple(_listed_path(path) for path in julia.texts("library_path")),
             julia_options=julia.texts("options"),
             relocatable=record.truth("relocatable"),
             inputs={key: str(value) for key, value in record.mapping("inputs").items()},

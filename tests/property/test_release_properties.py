@@ -60,7 +60,7 @@ def test_paths_that_lead_elsewhere_are_refused(path: str) -> None:
     if set(path.split("/")) <= {"a"}:
         assert JuliaTree.from_bytes(data).executable == path
     else:
-        with pytest.raises(CorruptError, match="not a path inside"):
+        with pytest.raises(CorruptError, match=r"not a path inside|without zeros"):
             JuliaTree.from_bytes(data)
 
 

@@ -46,7 +46,7 @@ def complaints(rows: Rows, properties: Mapping[str, str], statistics: Statistics
     total = rows.database.query("SELECT count(*), min(rowid) FROM catalog")[0]
     if total[0] != len(seen):
         found.append(f"{total[0] - len(seen)} rows cannot be reached from the root")
-    if total[1] < 1:
+    if total[1] is None or total[1] < 1:
         found.append("a row number is below 1")
     found += _entries(seen)
     found += _nested(rows, seen)

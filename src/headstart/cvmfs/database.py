@@ -1,7 +1,9 @@
 """SQLite databases as bytes: catalogs, histories and reflogs are such files.
 
 Everything happens in memory. Reading is defensive: a signed repository may still be hostile, so the header is
-looked at before SQLite sees the file, and only plain tables and indexes are let through. Writing gives the same
+looked at before SQLite sees the file, only plain tables and indexes are let through, and there is an end to the
+work that a file may cause: a few pages that name each other as children over and over look like any number of
+rows. Writing gives the same
 bytes for the same rows (on the same SQLite): rows are inserted in the caller's order and ``VACUUM`` lays the
 pages out anew.
 """
@@ -16,6 +18,13 @@ from headstart.errors import CorruptError
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER_SIZE: Final = 100
 _UTF8: Final = 1
+_LONGEST_VALUE: Final = 1 << 20
+"""Bytes of a text or blob: names, targets and attributes have far less."""
+_TICK: Final = 1000
+_LEAST_WORK: Final = 2_000_000
+_WORK_PER_BYTE: Final = 32
+"""SQLite's instructions that a file may take for its queries of ``_TICK`` and more. A row has some 100 bytes
+and takes some 50 to read, so a good file can be read through dozens of times."""
 
 
 class Database:
@@ -37,6 +46,9 @@ class Database:
         self._lock = Lock()
         self._connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._connection.text_factory = bytes
+        self._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
+        self._ticks_left = (_LEAST_WORK + _WORK_PER_BYTE * len(data)) // _TICK
+        self._connection.set_progress_handler(self._tick, _TICK)
         try:
             self._connection.deserialize(data)
         except sqlite3.Error as error:
@@ -45,17 +57,35 @@ class Database:
             self.query(f"PRAGMA {pragma}")
         self._check_schema(tables)
 
+    def _tick(self) -> bool:
+        """Whether it has been enough."""
+        self._ticks_left -= 1
+        return self._ticks_left < 0
+
     def _check_schema(self, tables: frozenset[str]) -> None:
-        for kind, name in self.query("SELECT type, name FROM sqlite_master"):
+        for kind, name, page in self.query("SELECT type, name, rootpage FROM sqlite_master"):
             if kind == b"index":
                 continue
-            if kind != b"table" or not isinstance(name, bytes) or name.decode(errors="replace") not in tables:
+            known = isinstance(name, bytes) and name.decode(errors="replace") in tables
+            # A virtual table has no page of its own.
+            if kind != b"table" or not known or not isinstance(page, int) or page < 1:
                 raise CorruptError(
                     f"{self.where} has {kind!r} {name!r} in its schema, which the format does not know"
                 )
         for table in tables:
             if any(column[6] for column in self.query(f"PRAGMA table_xinfo({table})")):
                 raise CorruptError(f"{self.where}: table {table} has computed columns or is virtual")
+
+    def require_index(self, sql: str, columns: Sequence[str]) -> None:
+        """See that a query finds its rows without going through all of them, which thousands of queries would.
+
+        Raises:
+            CorruptError: there is no index over just these columns, in this order, that it could use.
+        """
+        wanted = f"({' AND '.join(f'{column}=?' for column in columns)})".encode()
+        plan = self.query(f"EXPLAIN QUERY PLAN {sql}", [0] * len(columns))
+        if not any(b"INDEX" in row[3] and wanted in row[3] for row in plan):
+            raise CorruptError(f"{self.where} has no index over {' and '.join(columns)}")
 
     def columns(self, table: str) -> frozenset[str]:
         """Names of a table's columns; none when there is no such table."""

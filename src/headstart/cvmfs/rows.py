@@ -4,9 +4,11 @@ What a row claims is compared with what it must be: types of its columns, path h
 mode, chunks without gaps (format section 9). Damage is a ``CorruptError`` that names catalog and row.
 """
 
+import re
 import stat as modes
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -50,6 +52,8 @@ LINKS_MASK: Final = 0xFFFFFFFF
 _TYPE_FLAGS: Final = (
     FLAG_DIRECTORY | FLAG_MOUNTPOINT | FLAG_FILE | FLAG_SYMLINK | FLAG_SPECIAL | FLAG_NESTED_ROOT | FLAG_CHUNKED
 )
+_MOST: Final = {"mode": 2**32, "size": 2**60}
+_CHUNKS: Final = "SELECT offset, size, hash FROM chunks WHERE md5path_1=? AND md5path_2=? ORDER BY offset, size"
 _KINDS: Final = {kind.value: kind for kind in SpecialKind}
 
 
@@ -149,6 +153,10 @@ class Rows:
             for name in Row._fields
         ]
         self._select: Final = f"SELECT {', '.join(columns)} FROM catalog"  # noqa: S608 - constant names
+        for ends in ("WHERE md5path_1=? AND md5path_2=?", "WHERE parent_1=? AND parent_2=?"):
+            names = re.findall(r"(\w+)=", ends)
+            database.require_index(f"{self._select} {ends}", names)
+        database.require_index(_CHUNKS, ("md5path_1", "md5path_2"))
         self.nested: Final = self._nested()
 
     def _nested(self) -> Mapping[bytes, Nested]:
@@ -204,12 +212,18 @@ class Rows:
 
     def children(self, path: bytes) -> list[tuple[bytes, Row]]:
         """Paths and unchecked rows of what lies directly in ``path``, hidden ones included, sorted by name."""
-        found = self.database.query(f"{self._select} WHERE parent_1=? AND parent_2=?", path_hash(path))
-        rows = [Row(*row) for row in found]
+        rows = [
+            Row(*row)
+            for row in self.database.query(f"{self._select} WHERE parent_1=? AND parent_2=?", path_hash(path))
+        ]
         for row in rows:
             if not isinstance(row.name, bytes) or not valid_name(row.name):
                 raise self._refused(row, f"{row.name!r} is no name of a file")
-        return sorted((path + b"/" + row.name, row) for row in rows)
+        found = sorted(((path + b"/" + row.name, row) for row in rows), key=lambda pair: pair[0])
+        for (first, row), (second, _) in pairwise(found):
+            if first == second:
+                raise self._refused(row, f"{row.name!r} stands twice in one directory")
+        return found
 
     def every(self) -> list[Row]:
         """All rows, unchecked, by row number."""
@@ -259,6 +273,8 @@ class Rows:
             value = getattr(row, column)
             if not isinstance(value, int) or (value < 0 and column in _UNSIGNED):
                 raise self._refused(row, f"{column} is {value!r:.40}")
+            if value >= _MOST.get(column, 2**63):
+                raise self._refused(row, f"{column} is {value}, which is too much")
         if not isinstance(row.mtimens, int | None) or not isinstance(row.xattr, bytes | None):
             raise self._refused(row, "mtimens or xattr is of the wrong type")
         if not isinstance(row.name, bytes) or not isinstance(row.symlink, bytes):
@@ -310,10 +326,7 @@ class Rows:
 
     def _chunks(self, path: bytes, row: Row) -> Iterator[tuple[int, int, bytes]]:
         at = 0
-        found = self.database.query(
-            "SELECT offset, size, hash FROM chunks WHERE md5path_1=? AND md5path_2=? ORDER BY offset, size",
-            path_hash(path),
-        )
+        found = self.database.query(_CHUNKS, path_hash(path))
         for offset, size, raw in found:
             if offset != at or not isinstance(size, int) or size <= 0:
                 raise self._refused(row, f"its chunks have a gap, or lap over, at byte {at}")
