@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from headstart.errors import MissingError, NamespaceError
-from headstart.namespace import Bind, bwrap_argv, enter
+from headstart.errors import MissingError
+from headstart.namespace import Bind, bwrap_argv, enter, try_out
 from headstart.process import Command
 from headstart.release import ImageRecord, Release
 from headstart.script import dropped, needs_scratch, options, settings
@@ -135,16 +135,17 @@ def become(
     """
     taken = start
     if start.binds:
-        try:
-            enter(start.binds)
-        except NamespaceError:
-            if ways.bwrap is not None and ways.bwrap_works(ways.bwrap):
-                inner = start.command(args, env)
-                wrapped = bwrap_argv(ways.bwrap, start.binds, inner.argv)
-                execute(Command(argv=tuple(wrapped), env=inner.env))
-            if ways.moved is None:
-                raise
+        refused = try_out(start.binds)
+        if refused and ways.bwrap is not None and ways.bwrap_works(ways.bwrap):
+            # With the user's own environment: what is set is meant for Julia, not for bubblewrap.
+            sets = tuple(start.sets.items())
+            inner = (*start.argv, *args)
+            wrapped = bwrap_argv(ways.bwrap, start.binds, inner, sets=sets, drops=start.drops)
+            execute(Command(argv=wrapped, env=env))
+        if refused and ways.moved is not None:
             taken = ways.moved
+        else:
+            enter(start.binds)
     settled(taken)
     execute(taken.command(args, env))
 

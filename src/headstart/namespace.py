@@ -119,6 +119,26 @@ def enter(binds: tuple[Bind, ...]) -> None:
             pass
 
 
+def try_out(binds: tuple[Bind, ...]) -> str:
+    """Whether ``enter`` would succeed, tried in a child; nothing when it would, else why not.
+
+    A process that was given a user namespace and then not the mounts, as by AppArmor, is of no use for another
+    way any more: bubblewrap would inherit what confines it.
+    """
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            enter(binds)
+            code = 0
+        except BaseException:  # noqa: BLE001  # the child must end here, whatever happens
+            code = 1
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return "" if status == 0 else "a mount namespace cannot be entered here"
+
+
 def _working_directory() -> str:
     """Where we are; nothing when that was removed or may not be looked at."""
     try:
@@ -146,15 +166,30 @@ def wrap(binds: tuple[Bind, ...], argv: tuple[str, ...], *, uid: int | None = No
     return (sys.executable, "-I", "-S", "-c", code, *options, "--", *argv)
 
 
-def bwrap_argv(bwrap: str, binds: tuple[Bind, ...], argv: tuple[str, ...]) -> tuple[str, ...]:
+def bwrap_argv(
+    bwrap: str,
+    binds: tuple[Bind, ...],
+    argv: tuple[str, ...],
+    *,
+    sets: tuple[tuple[str, str], ...] = (),
+    drops: tuple[str, ...] = (),
+) -> tuple[str, ...]:
     """The same through bubblewrap, for systems that allow namespaces to that program only.
+
+    Bubblewrap stays, waits, and gives its child's exit code. When it is killed, so is the child.
 
     Args:
         bwrap: path of the program.
         binds: what is to be seen where.
         argv: the program to become.
+        sets: environment of the program, beyond its own: a bubblewrap that is set-user-id loses library paths.
+        drops: names that the program must not find in its environment.
     """
-    options: list[str] = []
+    options: list[str] = ["--die-with-parent"]
+    for name in drops:
+        options += ["--unsetenv", name]
+    for name, value in sets:
+        options += ["--setenv", name, value]
     for name in sorted(os.listdir("/")):
         path = "/" + name
         if path == _PARENT:
@@ -167,7 +202,8 @@ def bwrap_argv(bwrap: str, binds: tuple[Bind, ...], argv: tuple[str, ...]) -> tu
             options += ["--dev-bind", path, path]
     for bind in binds:
         options += ["--bind" if bind.writable else "--ro-bind", bind.source, bind.target]
-    return (bwrap, *options, "--chdir", os.getcwd(), "--", *argv)
+    here = _working_directory()
+    return (bwrap, *options, *(("--chdir", here) if here else ()), "--", *argv)
 
 
 def main(argv: list[str]) -> NoReturn:

@@ -155,7 +155,9 @@ def open_source(source: Source, anchors: Anchors, *, now: datetime, seen: Seen |
             raise StorageError(f"{source.root} is {source.fqrn}, not {anchors.fqrn}")
         mounted = MountedTree(fqrn=source.fqrn, root=source.root)
         return Opened(source=source, keys=keys, tree=mounted, snapshot=None)
-    # Without keys of the user's own, the name decides which keys count, so it must be the one proven.
-    fqrn = anchors.fqrn or (None if anchors.keys else expected_name(source))
+    # Without keys of the user's own, the name decides which keys count, so it must be the one proven. And who
+    # asks a server for one repository must not be given another that the same owner has signed.
+    named = isinstance(source, WebSource) or not anchors.keys
+    fqrn = anchors.fqrn or (expected_name(source) if named else None)
     snapshot = Snapshot.open(stratum_of(source), keys=keys, fqrn=fqrn, now=now, seen=seen)
     return Opened(source=source, keys=keys, tree=SnapshotTree(snapshot), snapshot=snapshot)

@@ -1,17 +1,29 @@
 """Launching: the command, where things are seen, and what a source may be."""
 
+import functools
 import os
+import threading
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 import releases
-from headstart.errors import ConfigurationError, MissingError, StorageError
+from headstart.errors import ConfigurationError, MissingError, StorageError, TrustError
 from headstart.launch import at_its_path, check_needs, scratch_depot, where_it_is
 from headstart.names import Fqrn
 from headstart.script import DROPPED
-from headstart.source import MountSource, StorageSource, WebSource, expected_name, parse
+from headstart.source import (
+    Anchors,
+    MountSource,
+    StorageSource,
+    WebSource,
+    expected_name,
+    open_source,
+    parse,
+)
+from simulator import NOW, Simulator, rsa_signer
 
 RELEASE = releases.release()
 IMAGE = RELEASE.images[1]
@@ -106,3 +118,32 @@ def test_sources_are_told_apart(tmp_path: Path) -> None:
             parse(str(nothing))
     with pytest.raises(ConfigurationError):
         parse("s3://bucket/x")
+
+
+def test_a_server_is_asked_for_the_repository_that_its_address_names(tmp_path: Path) -> None:
+    """One key may sign many repositories: another of them is not what was asked for."""
+    other = Simulator(fqrn=Fqrn("test.example.org"))
+    other.publish()
+    for path, content in other.files.items():
+        place = tmp_path / "cvmfs" / "julia.example.org" / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    key = tmp_path / "key.pub"
+    key.write_bytes(rsa_signer("master").public.to_pem())
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = WebSource(url=f"http://127.0.0.1:{server.server_port}/cvmfs/julia.example.org")
+        try:
+            with pytest.raises(TrustError, match=r"is of test\.example\.org, not of julia\.example\.org"):
+                open_source(source, Anchors(keys=(str(key),)), now=NOW)
+            found = open_source(source, Anchors(keys=(str(key),), fqrn=other.fqrn), now=NOW)
+            assert found.fqrn == other.fqrn
+            assert found.snapshot is not None
+        finally:
+            server.shutdown()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass

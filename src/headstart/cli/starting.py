@@ -183,7 +183,9 @@ class _Launch:
         scratch = launch.scratch_depot(release, env)
         plain = launch.at_its_path(release, image, root=root, scratch=scratch)
         launch.check_needs(plain)
-        moved = launch.where_it_is(release, image, root=root, scratch=scratch) if release.relocatable else None
+        # A list of depots cannot hold a colon.
+        movable = release.relocatable and ":" not in root
+        moved = launch.where_it_is(release, image, root=root, scratch=scratch) if movable else None
 
         def settled(taken: Start) -> None:
             record = self._record(opened, resolved, taken, said)
