@@ -225,7 +225,7 @@ _ELSEWHERE: Final = r"""    hs_self=$0
     /*) ;;
     *) hs_self=./$hs_self ;;
     esac
-    hs_root=$(CDPATH='' cd -P -- "${hs_self%/*}/.." && printf '%s.' "$PWD") ||
+    hs_root=$(CDPATH='' command cd -P -- "${hs_self%/*}/.." && printf '%s.' "$PWD") ||
         hs_fail %NAMESPACE% "the release that $0 belongs to cannot be found"
     hs_root=${hs_root%.}
     case $hs_root in

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -102,3 +103,8 @@ def test_what_a_server_says_is_printed_as_text(
     captured = capsys.readouterr()
     assert "\x1b" not in captured.err + captured.out
     assert "answers 500 \\x1b[2Jeverything" in captured.err
+
+
+def test_a_program_that_does_not_start_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(errors.MissingError, match="cannot be started"):
+        run.become((str(tmp_path / "absent"),), {})

@@ -96,6 +96,13 @@ def test_catalogs_that_would_be_searched_row_by_row_are_refused(
         Catalog.from_bytes(changed(SMALL, *statements), mountpoint=b"")
 
 
+def test_a_schema_that_is_no_text_is_damage() -> None:
+    data = SMALL.replace(b"CREATE TABLE properties (key TEXT", b"CREATE \xc5\x80BLE properties \xff\xfe TEXT")
+    assert data != SMALL
+    with pytest.raises(CorruptError):
+        Catalog.from_bytes(data, mountpoint=b"")
+
+
 def fan_out(levels: int) -> bytes:
     """A database whose table has a few pages, each the child of the one above hundreds of times."""
     connection = sqlite3.connect(":memory:", isolation_level=None)

@@ -11,6 +11,7 @@ from importlib import import_module
 
 from headstart import shortcut as shortcuts
 from headstart.cli import printable
+from headstart.errors import MissingError
 from headstart.shortcut import Question, Shortcut
 
 TYPE_CHECKING = False  # as in typing, which is slow to import
@@ -193,7 +194,11 @@ def become(argv: tuple[str, ...], env: dict[str, str]) -> "NoReturn":
     signal = import_module("_signal")
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-    os.execve(argv[0], argv, env)
+    try:
+        os.execve(argv[0], argv, env)
+    except OSError as error:
+        # Such as too many arguments; the record has seen the program there a moment ago.
+        raise MissingError(f"{argv[0]} cannot be started ({error.strerror})") from error
 
 
 def say(text: str) -> None:

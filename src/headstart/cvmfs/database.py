@@ -100,7 +100,8 @@ class Database:
         try:
             with self._lock:
                 return self._connection.execute(sql, values).fetchall()
-        except (sqlite3.Error, OverflowError, MemoryError) as error:
+        except (sqlite3.Error, OverflowError, MemoryError, UnicodeDecodeError) as error:
+            # The last one: SQLite names in its complaint what it found in the file.
             raise CorruptError(f"{self.where} is damaged ({error})") from error
 
     def properties(self) -> dict[str, str]:
