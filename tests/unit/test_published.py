@@ -91,7 +91,7 @@ def test_what_there_is(repository: Simulator, read: Reader) -> None:
 def test_an_empty_repository(read: Reader) -> None:
     tree = read(Simulator())
     assert stacks(tree) == ()
-    with pytest.raises(UnknownError, match=r"no stack jets.*none at all"):
+    with pytest.raises(UnknownError, match=r"no stack jets.*nothing has been published"):
         resolved(tree, "jets")
 
 
