@@ -9,7 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
@@ -164,11 +164,13 @@ class Report:
     """In them, as stored."""
     releases: int = 0
     channels: int = 0
+    _known: set[Complaint] = field(default_factory=set)
 
     def add(self, path: str, error: Error) -> None:
         """Note a complaint; not twice the same."""
         found = Complaint(path=path, text=str(error), exit_code=error.exit_code)
-        if found not in self.complaints:
+        if found not in self._known:
+            self._known.add(found)
             self.complaints.append(found)
 
     @contextmanager

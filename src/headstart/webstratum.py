@@ -62,7 +62,7 @@ class HttpStratum:
         response = self._request(path, _HEADERS | _FRESH if fresh else _HEADERS)
         try:
             data = self._answer(response, path, limit)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, MemoryError) as error:
             self._drop()
             raise self._unavailable(path, error) from error
         except Error:
@@ -103,7 +103,7 @@ class HttpStratum:
                     raise
                 connection.close()
                 return _ask(connection, wanted, headers)
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError, MemoryError) as error:
             self._drop()
             raise self._unavailable(path, error) from error
 

@@ -13,6 +13,7 @@ from headstart.cvmfs.entry import Directory, File, Stat
 from headstart.cvmfs.objects import Algorithm, Revision
 from headstart.cvmfs.rows import Counters
 from headstart.errors import CorruptError
+from headstart.inspect import Report
 
 HEADING = Heading(mountpoint=b"", revision=Revision(1), last_modified=1, ttl=240, previous=None)
 DIGEST = Algorithm.SHA1.digest(b"x")
@@ -172,3 +173,13 @@ def test_a_good_catalog_may_be_read_many_times() -> None:
     opened = Catalog.from_bytes(catalog(2_000), mountpoint=b"")
     for _ in range(50):
         assert len(opened.children(b"")) == 2_000
+
+
+def test_many_complaints_take_no_time() -> None:
+    report = Report(complaints=[])
+    start = time.monotonic()
+    for number in range(40_000):
+        report.add(f"/{number}", CorruptError("is damaged"))
+        report.add(f"/{number}", CorruptError("is damaged"))
+    assert len(report.complaints) == 40_000
+    assert time.monotonic() - start < 10
