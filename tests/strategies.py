@@ -18,7 +18,10 @@ def hex_text(length: int) -> st.SearchStrategy[str]:
 label = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?", fullmatch=True)
 fqrns = st.builds(Fqrn, st.lists(label, min_size=2, max_size=4).map(".".join))
 stack_names = st.builds(StackName, st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True))
-channel_names = st.builds(ChannelName, st.from_regex(r"[a-z][a-z0-9._-]{0,12}", fullmatch=True))
+_words = st.from_regex(r"[a-z][a-z0-9._-]{0,12}", fullmatch=True)
+channel_names = st.builds(
+    ChannelName, _words.filter(lambda text: len(text) < 8 or text.strip("0123456789abcdef"))
+)
 release_ids = st.builds(ReleaseId, hex_text(16))
 sha256s = st.builds(Sha256, hex_text(64))
 julia_versions = st.from_regex(r"1\.[0-9]{1,2}\.[0-9]{1,2}(-rc[1-9])?", fullmatch=True).map(
