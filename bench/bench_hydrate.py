@@ -143,7 +143,11 @@ def hydration(opened: Opened) -> tuple[hydrate.Hydration, Release]:
     image = found.release.images[0]
     only = hydrate.units(found.release, image)[2]
     assert opened.snapshot is not None
-    return hydrate.plan(opened.snapshot, verified, image, have=lambda unit: unit != only), found.release
+
+    def have(unit: str, _digest: str) -> bool:
+        return unit != only
+
+    return hydrate.plan(opened.snapshot, verified, image, have=have), found.release
 
 
 def hydrated(root: Path, url: str) -> float:
