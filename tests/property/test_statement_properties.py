@@ -210,7 +210,12 @@ def test_a_second_spelling_of_a_pointer_is_refused(pointer: Pointer) -> None:
         Pointer.from_bytes(spaced, where="it")
 
 
-@given(st.binary(max_size=100), st.text(st.characters(exclude_categories=["Cs"]), max_size=20), names)
+@given(
+    st.binary(max_size=100),
+    # A zero in a text is refused here, and is in no type that anybody uses.
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20),
+    names,
+)
 def test_envelopes_are_read_and_verified_alike_by_securesystemslib(
     payload: bytes, kind: str, signers: list[str]
 ) -> None:
