@@ -17,9 +17,14 @@ _SHARED_PREFIXES: Final = ("/", "/usr", "/usr/local")
 _HINT: Final = "name one with --julia or HEADSTART_JULIA, or put julia on the PATH"
 
 
+def data_path(name: str) -> str:
+    """Where one of the package's own data files is."""
+    return os.path.join(_DATA, name)
+
+
 def data_text(name: str) -> str:
     """The text of one of the package's own data files."""
-    with open(os.path.join(_DATA, name), encoding="utf-8") as file:
+    with open(data_path(name), encoding="utf-8") as file:
         return file.read()
 
 

@@ -8,7 +8,8 @@ import sys
 from headstart import demo
 from headstart.console import Console
 from headstart.errors import ConfigurationError
-from headstart.machine import JuliaInstall, cpu_flags, find_julia
+from headstart.julia import Proof, capabilities
+from headstart.machine import JuliaInstall, cpu_flags, data_path, data_text, find_julia
 from headstart.microarchitecture import LEVELS
 from headstart.names import Fqrn
 from headstart.process import run_loud, run_process
@@ -63,6 +64,7 @@ def _settings(folder: str, install: JuliaInstall, rounds: int) -> demo.Settings:
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     if install.library_path:
         env["LD_LIBRARY_PATH"] = ":".join(install.library_path)
+    table = capabilities(data_text("julia.toml"), install.probe.version)
     return demo.Settings(
         folder=folder,
         project=project,
@@ -72,6 +74,7 @@ def _settings(folder: str, install: JuliaInstall, rounds: int) -> demo.Settings:
         targets=_two_levels(),
         fqrn=Fqrn("jets.example.org"),
         headstart=_headstart(),
+        counters=data_path("counters.jl") if table.proof is Proof.COUNTERS else "",
         rounds=rounds,
         stock=demo.Stock(
             version=str(install.probe.version), executable=install.program, share=install.share, env=env
