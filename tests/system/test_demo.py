@@ -92,7 +92,7 @@ def test_the_second_time_nothing_is_built_or_published_again(demo: Demo, julia: 
     again = call(julia, FOLDER)
     assert again.found["digest"] == demo.found["digest"]
     assert "is already staged: nothing to build" in again.talk
-    assert "already published, the same" in again.talk
+    assert "nothing is new" in again.talk
     assert "points there already" in again.talk
     assert "compiling with" not in again.talk
 
@@ -185,19 +185,20 @@ def test_the_launcher_of_a_mounted_repository(demo: Demo, shell: str) -> None:
 def test_a_damaged_image_never_starts_and_the_repaired_one_does(demo: Demo, tmp_path: Path) -> None:
     storage = tmp_path / "storage"
     shutil.copytree(demo.found["repository"], storage)
-    largest = max(storage.glob("data/*/*P"), key=lambda path: path.stat().st_size)
-    good = largest.read_bytes()
-    largest.write_bytes(good[: len(good) // 2] + b"\0" + good[len(good) // 2 + 1 :])
+    good = {path: path.read_bytes() for path in storage.glob("data/*/*P")}
+    for path, content in good.items():
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
     place = ("--key", demo.found["public_key"], "--cache", str(tmp_path / "cache"))
     words = ("run", str(storage), "jets", *place, "--", "-e", "print(1)")
-    # Which chunk is the largest is not ours to say: it may be of the other image.
     targets = ("x86-64", demo.found["target"])
-    codes = [demo.headstart(*words, HEADSTART_TARGET=target).returncode for target in targets]
-    assert CorruptError.exit_code in codes
-    assert set(codes) <= {0, CorruptError.exit_code}
+    for target in targets:
+        done = demo.headstart(*words, HEADSTART_TARGET=target)
+        assert (done.returncode, done.stdout) == (CorruptError.exit_code, ""), done.stderr
     deep = demo.headstart("verify", str(storage), "--deep", "--key", demo.found["public_key"])
     assert deep.returncode == CorruptError.exit_code
-    largest.write_bytes(good)
+    for path, content in good.items():
+        path.write_bytes(content)
     for target in targets:
         done = demo.headstart(*words, HEADSTART_TARGET=target)
         assert (done.returncode, done.stdout) == (0, "1"), done.stderr
