@@ -399,7 +399,7 @@ _SCRATCH_SIZE: Final = 2 << 30
 
 
 def scratch_place(folder: str) -> str:
-    """Where all arms have their depots and caches: in memory, so that none waits for another's writes to the disk.
+    """Where all arms have their depots and caches: in memory, so that none waits for another's writes.
 
     In the demo's folder where there is no such place, it is small, or no program may be started from it.
     """
