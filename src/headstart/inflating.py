@@ -7,6 +7,7 @@ hydration's work. A node need not have it: without it, zlib does the same. Both 
 import zlib
 from typing import Final
 
+from headstart.cvmfs.objects import check_inflated
 from headstart.errors import CorruptError
 
 # The one optional import of the node's modules: a node needs nothing but Python.
@@ -50,10 +51,5 @@ def inflate(stored: bytes, *, limit: int, what: str) -> bytes:
             content += more
     except _ERRORS as error:
         raise CorruptError(f"{what} is not a zlib stream ({error})") from error
-    if len(content) > limit:
-        raise CorruptError(f"{what} inflates to more than the {limit} bytes it should")
-    if not stream.eof:
-        raise CorruptError(f"{what} is cut short: its zlib stream does not end")
-    if stream.unused_data:
-        raise CorruptError(f"{what} has {len(stream.unused_data)} bytes behind the end of its zlib stream")
+    check_inflated(content, ended=stream.eof, behind=len(stream.unused_data), limit=limit, what=what)
     return content

@@ -156,10 +156,26 @@ def inflate(stored: bytes, *, limit: int, what: str) -> bytes:
         content = stream.decompress(stored, limit + 1)
     except zlib.error as error:
         raise CorruptError(f"{what} is not a zlib stream ({error})") from error
+    check_inflated(content, ended=stream.eof, behind=len(stream.unused_data), limit=limit, what=what)
+    return content
+
+
+def check_inflated(content: bytes, *, ended: bool, behind: int, limit: int, what: str) -> None:
+    """What every way of inflating has to promise, whichever library it uses.
+
+    Args:
+        content: what came out, at most one byte more than ``limit``.
+        ended: whether the stream reached its end mark.
+        behind: bytes that follow the end of the stream.
+        limit: bytes of content allowed.
+        what: how to name the object in an error.
+
+    Raises:
+        CorruptError: too much content, a stream cut short, or bytes behind it.
+    """
     if len(content) > limit:
         raise CorruptError(f"{what} inflates to more than the {limit} bytes it should")
-    if not stream.eof:
+    if not ended:
         raise CorruptError(f"{what} is cut short: its zlib stream does not end")
-    if stream.unused_data:
-        raise CorruptError(f"{what} has {len(stream.unused_data)} bytes behind the end of its zlib stream")
-    return content
+    if behind:
+        raise CorruptError(f"{what} has {behind} bytes behind the end of its zlib stream")
