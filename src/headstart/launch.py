@@ -157,8 +157,7 @@ def execute(command: Command) -> NoReturn:
         MissingError: it cannot be started.
     """
     # Python ignores these two for itself; a program that is started expects them as a shell leaves them.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    ours = [(number, signal.signal(number, signal.SIG_DFL)) for number in (signal.SIGPIPE, signal.SIGXFSZ)]
     try:
         os.execve(command.argv[0], command.argv, dict(command.env))
     except OSError as error:
@@ -166,3 +165,7 @@ def execute(command: Command) -> NoReturn:
         raise MissingError(
             f"{command.argv[0]} cannot be started ({error.strerror})", hint=f"try {name} by hand"
         ) from error
+    finally:
+        # Reached only where nothing was started: this process goes on, and a closed pipe must not end it.
+        for number, handler in ours:
+            signal.signal(number, handler)

@@ -1,14 +1,16 @@
 """The command line's own manners: help, unknown commands, errors as one sentence and an exit code."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from headstart import cli, errors
+from headstart import cli, errors, launch
 from headstart.cli import reading, run
+from headstart.process import Command
 
 
 def headstart(*words: str) -> subprocess.CompletedProcess[str]:
@@ -108,3 +110,14 @@ def test_what_a_server_says_is_printed_as_text(
 def test_a_program_that_does_not_start_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(errors.MissingError, match="cannot be started"):
         run.become((str(tmp_path / "absent"),), {})
+
+
+def test_a_start_that_fails_leaves_the_signals_as_they_were(tmp_path: Path) -> None:
+    """Else the next write into a closed connection would end the process without a word."""
+    absent = str(tmp_path / "absent")
+    before = signal.getsignal(signal.SIGPIPE), signal.getsignal(signal.SIGXFSZ)
+    with pytest.raises(errors.MissingError):
+        run.become((absent,), {})
+    with pytest.raises(errors.MissingError):
+        launch.execute(Command(argv=(absent,), env={}))
+    assert (signal.getsignal(signal.SIGPIPE), signal.getsignal(signal.SIGXFSZ)) == before

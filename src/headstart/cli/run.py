@@ -192,13 +192,15 @@ def become(argv: tuple[str, ...], env: dict[str, str]) -> "NoReturn":
     # Python ignores these two for itself; a program expects them as a shell leaves them. ``signal`` proper
     # takes as long to import as everything else here together: its numbers are enumerations.
     signal = import_module("_signal")
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    ours = [(number, signal.signal(number, signal.SIG_DFL)) for number in (signal.SIGPIPE, signal.SIGXFSZ)]
     try:
         os.execve(argv[0], argv, env)
     except OSError as error:
         # Such as too many arguments; the record has seen the program there a moment ago.
         raise MissingError(f"{argv[0]} cannot be started ({error.strerror})") from error
+    finally:
+        for number, handler in ours:
+            signal.signal(number, handler)
 
 
 def say(text: str) -> None:
