@@ -25,6 +25,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from headstart import hydrate
+from headstart.arrival import Part
 from headstart.cache import Cache
 from headstart.inflating import ENGINE, inflate
 from headstart.keys import create_keys, load_master_key
@@ -34,7 +35,7 @@ from headstart.parallel import in_parallel
 from headstart.published import resolve
 from headstart.record import canonical
 from headstart.reference import Reference
-from headstart.release import FileRecord, ImageRecord, JuliaTree, Release
+from headstart.release import FileRecord, ImageRecord, JuliaTree, Release, SystemImage
 from headstart.repository import AllKeys, Channel, create, publish
 from headstart.source import Anchors, Opened, open_source, parse
 from headstart.stage import open_stage
@@ -58,10 +59,13 @@ def write_stage(stage: Path, image: Path) -> None:
     release = Release(
         fqrn=FQRN, stack=StackName("jets"), id=ReleaseId("0" * 16), julia=JuliaName(str(tree.name)),
         julia_digest=Sha256.of(tree.to_bytes()), julia_version="1.5.3", julia_executable="bin/julia",
-        julia_share="share/julia", julia_library_path=(), relocatable=True, julia_options=(), inputs={},
+        julia_share="share/julia", julia_library_path=(), relocatable=True, startup="", load_path=(),
+        julia_options=(),
+        inputs={},
         images=(
             ImageRecord(
-                target="x86-64", cpu_target="generic", recorded="generic", features=(), path=IMAGE, size=size,
+                target="x86-64", cpu_target="generic", recorded="generic", features=(),
+                code=SystemImage(path=IMAGE, size=size),
                 build_seconds=0.0,
             ),
         ),
@@ -166,13 +170,13 @@ def hydrated(root: Path, url: str) -> float:
     return seconds
 
 
-def bare(root: Path, parts: tuple[hydrate.Part, ...], workers: int) -> float:
+def bare(root: Path, parts: tuple[Part, ...], workers: int) -> float:
     """Seconds to inflate, hash and write the same objects."""
     place = root / "bare"
     start = time.perf_counter()
     descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
 
-    def one(part: hydrate.Part) -> None:
+    def one(part: Part) -> None:
         content = inflate((root / "storage" / part.name.path).read_bytes(), limit=part.size, what="object")
         hashlib.sha256(content).digest()
         os.pwrite(descriptor, content, part.offset)

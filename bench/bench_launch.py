@@ -25,7 +25,7 @@ from headstart.keys import create_keys, load_master_key
 from headstart.microarchitecture import LEVELS
 from headstart.names import ChannelName, Fqrn, ReleaseId, Sha256, StackName
 from headstart.record import canonical
-from headstart.release import FileRecord, ImageRecord, JuliaTree, Record, Release
+from headstart.release import FileRecord, ImageRecord, JuliaTree, Record, Release, SystemImage
 from headstart.repository import AllKeys, Channel, create, publish
 from headstart.script import launcher
 from headstart.stage import open_stage
@@ -59,17 +59,20 @@ def make_stage(stage: Path, program: bytes) -> Release:
     images = tuple(
         ImageRecord(
             target=target, cpu_target="x", recorded="x", features=tuple(sorted(flags)),
-            path=f"images/{target}/sys.so", size=6, build_seconds=0.0,
+            code=SystemImage(path=f"images/{target}/sys.so", size=6), build_seconds=0.0,
         )
         for target, flags in LEVELS.items()
     )  # fmt: skip
     release = Release(
         fqrn=FQRN, stack=StackName("jets"), id=ReleaseId("0123456789abcdef"), julia=tree.name,
         julia_digest=Sha256.of(tree.to_bytes()), julia_version="1.5.3", julia_executable="bin/julia",
-        julia_share="share/julia", julia_library_path=(), relocatable=True, julia_options=(), inputs={},
-        images=images, files={}, built="2026-01-01T00:00:00Z",
+        julia_share="share/julia", julia_library_path=(), relocatable=True, startup="", load_path=(),
+        julia_options=(),
+        inputs={},        images=images, files={}, built="2026-01-01T00:00:00Z",
     )  # fmt: skip
-    contents = {image.path: b"image\n" for image in images} | {"bin/julia": launcher(release).encode()}
+    contents = {f"images/{image.target}/sys.so": b"image\n" for image in images} | {
+        "bin/julia": launcher(release).encode()
+    }
     home = stage / "stacks" / "jets" / str(release.id)
     release = replace(release, files=write_tree(home, contents))
     (home / "release.json").write_bytes(release.to_bytes())

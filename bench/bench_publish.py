@@ -24,7 +24,7 @@ from headstart.ingest import Recipe
 from headstart.keys import create_keys, load_master_key
 from headstart.names import ChannelName, Fqrn, ReleaseId, Sha256, StackName
 from headstart.record import canonical
-from headstart.release import FileRecord, ImageRecord, JuliaTree, LinkRecord, Record, Release
+from headstart.release import FileRecord, ImageRecord, JuliaTree, LinkRecord, Record, Release, SystemImage
 from headstart.repository import AllKeys, Channel, Means, create, publish
 from headstart.stage import open_stage
 from headstart.store import DirectoryStore
@@ -87,7 +87,8 @@ def stand_in(prefix: Path, stage: Path, fqrn: Fqrn) -> None:
         fqrn=fqrn, stack=StackName("jets"), id=RELEASE, julia=tree.name,
         julia_digest=Sha256.of(tree.to_bytes()), julia_version="1.5.3", julia_executable="bin/julia",
         julia_share="share/julia", julia_library_path=(),
-        relocatable=True, julia_options=(), inputs={}, images=tuple(images), files=records_of(root),
+        relocatable=True, startup="", load_path=(), julia_options=(), inputs={},
+        images=tuple(images), files=records_of(root),
         built="2026-01-01T00:00:00Z",
     )  # fmt: skip
     (root / "release.json").write_bytes(release.to_bytes())
@@ -98,8 +99,8 @@ def stand_in(prefix: Path, stage: Path, fqrn: Fqrn) -> None:
 
 def image_record(target: str, size: int) -> ImageRecord:
     return ImageRecord(
-        target=target, cpu_target="generic", recorded="generic", features=(), size=size, build_seconds=0.0,
-        path=f"images/{target}/sys.so",
+        target=target, cpu_target="generic", recorded="generic", features=(), build_seconds=0.0,
+        code=SystemImage(path=f"images/{target}/sys.so", size=size),
     )  # fmt: skip
 
 

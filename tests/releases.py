@@ -7,14 +7,24 @@ from pathlib import Path
 
 from headstart.microarchitecture import LEVELS
 from headstart.names import Fqrn, JuliaName, ReleaseId, Sha256, StackName
-from headstart.release import FileRecord, ImageRecord, JuliaTree, LinkRecord, Record, Release
+from headstart.release import (
+    FileRecord,
+    ImageRecord,
+    JuliaTree,
+    LayeredImages,
+    LinkRecord,
+    PackageImages,
+    Record,
+    Release,
+    SystemImage,
+)
 from headstart.script import LAUNCHER_PATH, launcher
 
 FAKE_JULIA = """\
 #!/bin/sh
 # Stands in for Julia: prints its arguments, one a line, and its environment.
 for word do printf 'arg %s\\n' "$word"; done
-while IFS= read -r line; do printf 'file %s\\n' "$line"; break; done <"$2"
+if [ "$1" = -J ]; then while IFS= read -r line; do printf 'file %s\\n' "$line"; break; done <"$2"; fi
 printf 'cwd %s\\n' "$PWD"
 exec env -0
 """
@@ -26,10 +36,21 @@ def image(target: str, features: Sequence[str] | None = None, size: int = 10) ->
         cpu_target="generic",
         recorded="generic",
         features=tuple(sorted(LEVELS[target] if features is None else features)),
-        path=f"images/{target}/sys.so",
-        size=size,
+        code=SystemImage(path=f"images/{target}/sys.so", size=size),
         build_seconds=1.0,
     )
+
+
+def packaged(made: ImageRecord) -> ImageRecord:
+    """The same with package images in place of a system image."""
+    return replace(made, code=PackageImages(path=made.directory, size=made.size, count=1))
+
+
+def layered(made: ImageRecord) -> ImageRecord:
+    """The same with package images on top of its system image."""
+    (system,) = made.system
+    packages = PackageImages(path=made.directory, size=made.size, count=1)
+    return replace(made, code=LayeredImages(system=system, packages=packages))
 
 
 def record_of(content: bytes, mode: int = 0o444) -> FileRecord:
@@ -48,6 +69,8 @@ def release(targets: Sequence[str] = ("x86-64", "x86-64-v3"), *, fqrn: str = "ju
         julia_share="share/julia",
         julia_library_path=("lib", "lib/julia"),
         relocatable=True,
+        startup="",
+        load_path=(),
         julia_options=("--history-file=no",),
         inputs={"recipe": "1"},
         images=tuple(image(target) for target in targets),
@@ -97,7 +120,14 @@ def write_stage(
         library_path=start.julia_library_path,
         files=julia_files,
     )
-    contents = {item.path: image_content(item.target, image_size) for item in start.images}
+    contents = {
+        part.path: image_content(item.target, image_size) for item in start.images for part in item.system
+    }
+    contents |= {
+        f"{part.path}/compiled/v1.10/Jets/abc.so": image_content(item.target, image_size)
+        for item in start.images
+        for part in item.packages
+    }
     contents |= {
         "project/Project.toml": b'name = "Jets"\n',
         "project/Manifest.toml": b"# nothing\n",
@@ -108,7 +138,7 @@ def write_stage(
         start,
         julia=tree.name,
         julia_digest=Sha256.of(tree.to_bytes()),
-        images=tuple(replace(item, size=image_size) for item in start.images),
+        images=tuple(_resized(item, image_size) for item in start.images),
     )
     contents[LAUNCHER_PATH] = launcher(made).encode()
     files: dict[str, Record] = {
@@ -126,6 +156,17 @@ def write_stage(
     for directory in (julia_root, root):
         (directory / ".cvmfscatalog").touch()
     return made
+
+
+def _resized(item: ImageRecord, size: int) -> ImageRecord:
+    match item.code:
+        case LayeredImages(system=system, packages=packages):
+            return replace(
+                item,
+                code=LayeredImages(system=replace(system, size=size), packages=replace(packages, size=size)),
+            )
+        case code:
+            return replace(item, code=replace(code, size=size))
 
 
 def image_content(target: str, size: int) -> bytes:

@@ -43,7 +43,7 @@ from headstart.cvmfs.whitelist import WHITELIST_FILE, Whitelist
 from headstart.errors import MissingError
 from headstart.keys import make_certificate
 from headstart.names import ChannelName, Fqrn, JuliaName, ReleaseId, Sha256, StackName
-from headstart.release import FileRecord, ImageRecord, Release
+from headstart.release import FileRecord, ImageRecord, Release, SystemImage
 from headstart.stratum import check_path, too_long
 
 NOW = datetime(2026, 11, 22, 20, 15, tzinfo=UTC)
@@ -189,6 +189,8 @@ class Simulator:
             julia_share="share/julia",
             julia_library_path=(),
             relocatable=True,
+            startup="",
+            load_path=(),
             julia_options=(),
             inputs={},
             images=(
@@ -197,8 +199,7 @@ class Simulator:
                     cpu_target="generic",
                     recorded="generic",
                     features=(),
-                    path=image,
-                    size=len(content),
+                    code=SystemImage(path=image, size=len(content)),
                     build_seconds=1.0,
                 ),
             ),

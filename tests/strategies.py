@@ -6,7 +6,17 @@ from hypothesis import strategies as st
 
 from headstart.cvmfs.objects import Algorithm, Digest
 from headstart.names import ChannelName, Fqrn, JuliaName, ReleaseId, Sha256, StackName
-from headstart.release import FileRecord, ImageRecord, JuliaTree, LinkRecord, Record, Release
+from headstart.release import (
+    FileRecord,
+    ImageRecord,
+    JuliaTree,
+    LayeredImages,
+    LinkRecord,
+    PackageImages,
+    Record,
+    Release,
+    SystemImage,
+)
 
 hexadecimal = "0123456789abcdef"
 
@@ -56,16 +66,26 @@ julia_trees = st.builds(
     library_path=st.lists(listed_paths, max_size=2).map(tuple),
     files=file_maps,
 )
-images = st.builds(
-    ImageRecord,
-    target=words,
-    cpu_target=words,
-    recorded=words,
-    features=st.lists(words, max_size=4).map(sorted).map(tuple),
-    path=paths,
-    size=sizes,
-    build_seconds=st.floats(min_value=0, max_value=1e6),
-)
+targets = st.text(string.ascii_lowercase + string.digits + "-", min_size=1, max_size=12)
+
+
+def _image(target: str) -> st.SearchStrategy[ImageRecord]:
+    inside = listed_paths.map(lambda path: f"images/{target}/{path}")
+    system = st.builds(SystemImage, path=inside, size=sizes)
+    depot = st.just(f"images/{target}") | inside
+    packages = st.builds(PackageImages, path=depot, size=sizes, count=sizes)
+    return st.builds(
+        ImageRecord,
+        target=st.just(target),
+        cpu_target=words,
+        recorded=words,
+        features=st.lists(words, max_size=4).map(sorted).map(tuple),
+        code=st.one_of(system, packages, st.builds(LayeredImages, system=system, packages=packages)),
+        build_seconds=st.floats(min_value=0, max_value=1e6),
+    )
+
+
+images = targets.flatmap(_image)
 releases = st.builds(
     Release,
     fqrn=fqrns,
@@ -78,6 +98,8 @@ releases = st.builds(
     julia_share=listed_paths,
     julia_library_path=st.lists(listed_paths, max_size=2).map(tuple),
     relocatable=st.booleans(),
+    startup=st.just("") | paths,
+    load_path=st.lists(listed_paths, max_size=2).map(tuple),
     julia_options=st.lists(words, max_size=2).map(tuple),
     inputs=st.dictionaries(words, words, max_size=3),
     images=st.lists(images, max_size=3).map(tuple),

@@ -16,7 +16,7 @@ LAYERS = (
     {"cvmfs"},
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
-     "console", "inflating", "loopback", "deflating", "ingest", "stage",
+     "arrival", "console", "inflating", "loopback", "deflating", "ingest", "stage",
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo"},
@@ -26,7 +26,7 @@ LAYERS = (
 
 NODE = {
     "errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "namespace",
-    "webstratum", "publickeys",
+    "webstratum", "publickeys", "arrival",
     "stratum", "snapshot", "published", "cache", "inflating", "hydrate", "launch", "inspect", "process",
     "record", "script", "source", "shortcut", "parallel", "directories", "cli.starting", "cli.reading",
     "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check",

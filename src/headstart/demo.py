@@ -246,8 +246,9 @@ class Measurement:
         home = f"{root}/stacks/{release.stack}/{release.id}"
         julia = f"{root}/julia/{release.julia}"
         env = {name: value for name, value in self._settings.stock.env.items() if name != "LD_LIBRARY_PATH"}
-        env |= sealed(release, home, julia)
-        program = (f"{julia}/{release.julia_executable}", "-J", f"{home}/{image.path}", *_QUIET)
+        env |= sealed(release, home, julia, packages=image.packages)
+        start = (word for part in image.system for word in ("-J", f"{home}/{part.path}"))
+        program = (f"{julia}/{release.julia_executable}", *start, *_QUIET)
         return self._counted(self._measure(program, env), program, env)
 
     def _counted(self, run: Run, program: tuple[str, ...], env: Mapping[str, str]) -> Run:

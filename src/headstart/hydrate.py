@@ -15,11 +15,11 @@ import hashlib
 import os
 import posixpath
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from headstart.arrival import Arrival, Part, Wanted
 from headstart.cache import Cache, Workplace, cache_errors
 from headstart.cvmfs.entry import ChunkedFile, Compression, Entry, File, Symlink
 from headstart.cvmfs.objects import Digest, Kind, ObjectName
@@ -37,12 +37,9 @@ from headstart.release import (
     Record,
     Release,
 )
-from headstart.snapshot import stored_limit
 
 WORKERS: Final = 6
 """Threads that fetch: more than cores, because some of them wait for the network."""
-_HELD: Final = 8
-"""Parts of a file that wait in memory for their turn to be hashed; later ones are read back from the file."""
 
 
 class Source(Protocol):
@@ -53,33 +50,6 @@ class Source(Protocol):
 
     def stored(self, name: ObjectName, *, limit: int) -> bytes:
         """An object's bytes as stored, checked against its name; safe from several threads."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """An object that holds a stretch of a file."""
-
-    name: ObjectName
-    offset: int
-    size: int
-    """Bytes of content."""
-    compression: Compression
-
-    @property
-    def limit(self) -> int:
-        """Bytes that the object may have as stored."""
-        return stored_limit(self.size, self.compression)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """A file to have in the cache, and what it is made of."""
-
-    path: str
-    """Where it is in the repository, for complaints."""
-    record: FileRecord
-    mtime: int
-    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,11 +96,13 @@ class Verified:
 def units(release: Release, image: ImageRecord) -> tuple[str, str, str]:
     """The units that a launch needs: Julia, the release without images, the image."""
     home = f"stacks/{release.stack}/{release.id}"
-    return f"julia/{release.julia}", home, f"{home}/{posixpath.dirname(image.path)}"
+    return f"julia/{release.julia}", home, f"{home}/{image.directory}"
 
 
-def needed(release: Release, digest: Sha256, image: ImageRecord) -> tuple[tuple[str, str], ...]:
-    """The units that a launch needs, each with the digest that it must be of.
+def needed(release: Release, digest: Sha256, image: ImageRecord) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The units that a launch needs, each with the digests of which it may be; the first is the least of them.
+
+    A Julia is in a cache in part, or with its own system image and compiled packages too.
 
     Args:
         release: what is to be started.
@@ -138,7 +110,24 @@ def needed(release: Release, digest: Sha256, image: ImageRecord) -> tuple[tuple[
         image: the chosen one.
     """
     julia, home, inside = units(release, image)
-    return (julia, release.julia_digest.hex), (home, digest.hex), (inside, digest.hex)
+    whole = release.julia_digest.hex + _WITH_STOCK
+    return (
+        (julia, (release.julia_digest.hex, whole) if image.system else (whole,)),
+        (home, (digest.hex,)),
+        (inside, (digest.hex,)),
+    )
+
+
+def lacking(
+    wanted: tuple[tuple[str, tuple[str, ...]], ...], have: Callable[[str, str], bool]
+) -> tuple[tuple[str, str], ...]:
+    """The units of ``needed`` that are not there, each with the least digest that will do."""
+    return tuple((unit, digests[0]) for unit, digests in wanted if not any(have(unit, one) for one in digests))
+
+
+def plain_digest(digest: str) -> str:
+    """The digest of the record behind a unit, whatever part of it is in the cache."""
+    return digest.removesuffix(_WITH_STOCK)
 
 
 def read_julia(release: Release, data: bytes) -> JuliaTree:
@@ -175,11 +164,9 @@ def plan(
     """
     release = verified.release
     julia_unit, home, image_unit = units(release, image)
-    inside = posixpath.dirname(image.path)
-    if not inside.startswith("images/"):
-        raise CorruptError(f"{RELEASE_FILE}: image {image.target} is at {image.path}, not below images/")
+    inside = image.directory
     chosen = {
-        julia_unit: (_julia_files(verified.julia), {JULIA_FILE: verified.julia_bytes}),
+        julia_unit: (_julia_files(verified.julia, stock=not image.system), {JULIA_FILE: verified.julia_bytes}),
         home: (
             {path: item for path, item in release.files.items() if not path.startswith("images/")},
             {RELEASE_FILE: verified.release_bytes},
@@ -193,26 +180,28 @@ def plan(
             {},
         ),
     }
-    digests = dict(needed(release, Sha256.of(verified.release_bytes), image))
+    wanted = needed(release, Sha256.of(verified.release_bytes), image)
     return Hydration(
-        units=tuple(
-            _plan_unit(source, (unit, digests[unit]), files, extra)
-            for unit, (files, extra) in chosen.items()
-            if not have(unit, digests[unit])
-        )
+        units=tuple(_plan_unit(source, named, *chosen[named[0]]) for named in lacking(wanted, have))
     )
 
 
+_WITH_STOCK: Final = "+stock"
 _NOT_FOR_A_LAUNCH: Final = (
     "include", "share/doc", "share/man", "share/applications", "share/icons", "share/lintian", "share/metainfo",
 )  # fmt: skip
 """Directories of a Julia's prefix that no start reads."""
 
 
-def _julia_files(julia: JuliaTree) -> dict[str, Record]:
-    """What a launch with an image of its own needs of a Julia.
+def _julia_files(julia: JuliaTree, *, stock: bool) -> dict[str, Record]:
+    """What a launch needs of a Julia.
 
-    Not the stock system image, headers, documentation, and the tests of Julia and its standard library.
+    Not headers, documentation, and the tests of Julia and its standard library; and, with a system image of its
+    own, neither the stock one nor the compiled packages that come with Julia, which go with that one only.
+
+    Args:
+        julia: its record.
+        stock: whether it starts from the stock system image.
     """
     top = posixpath.dirname(posixpath.dirname(julia.share))
     top = f"{top}/" if top else ""
@@ -221,7 +210,7 @@ def _julia_files(julia: JuliaTree) -> dict[str, Record]:
     return {
         path: item
         for path, item in julia.files.items()
-        if path != julia.system_image
+        if (stock or (path != julia.system_image and not path.startswith(f"{julia.share}/compiled/")))
         and not path.startswith(skipped)
         and not stdlib.match(path)
         and "-debug.so" not in posixpath.basename(path)
@@ -341,8 +330,10 @@ def apply(
                     if known and _intact(unit, cache.place(unit.unit), workers):
                         cache.vouch(unit.unit, unit.digest)
                         continue
-                    work.discard(unit.unit)
                 _fetch_files(unit, source, cache, work, workers, progress)
+                if cache.exists(unit.unit):
+                    # As late as can be: somebody may be running on it.
+                    work.discard(unit.unit)
                 work.assemble(
                     unit.unit,
                     {path: (item.record, item.mtime) for path, item in unit.files.items()},
@@ -365,12 +356,12 @@ def _fetch_files(
     in_parallel(there, reuse, workers=workers)
     # Large files first, so that the last thread is not left alone with one.
     order = sorted(missing.values(), key=lambda item: -item.record.size)
-    tasks: list[tuple[_Arrival, Part]] = []
+    tasks: list[tuple[Arrival, Part]] = []
     for item in order:
-        arrival = _Arrival(item, work)
+        arrival = Arrival(item, work)
         tasks += [(arrival, part) for part in item.parts]
 
-    def fetch(task: tuple[_Arrival, Part]) -> None:
+    def fetch(task: tuple[Arrival, Part]) -> None:
         arrival, part = task
         arrival.add(part, _content(source, part, arrival.wanted.path))
         progress(part.size)
@@ -420,77 +411,3 @@ def _content(source: Source, part: Part, where: str) -> bytes:
     if len(content) != part.size:
         raise CorruptError(f"{what} has {len(content)} bytes of content, not {part.size}")
     return content
-
-
-class _Arrival:
-    """A file on its way: parts are written wherever they belong and hashed in order."""
-
-    def __init__(self, wanted: Wanted, work: Workplace) -> None:
-        self.wanted = wanted
-        self._work = work
-        self._lock = threading.Lock()
-        self._descriptor = -1
-        self._path = ""
-        self._hash = hashlib.sha256()
-        self._hashed = 0
-        self._hashing = False
-        self._kept = False
-        self._ready: dict[int, tuple[int, bytes | None]] = {}
-
-    def add(self, part: Part, content: bytes) -> None:
-        """Write a part where it belongs, and hash what can be hashed now."""
-        self._open()
-        view = memoryview(content)
-        offset = part.offset
-        while view:
-            written = os.pwrite(self._descriptor, view, offset)
-            view, offset = view[written:], offset + written
-        with self._lock:
-            self._ready[part.offset] = (part.size, content if len(self._ready) < _HELD else None)
-            if self._hashing:
-                return
-            self._hashing = True
-        self._hash_ready()
-
-    def _open(self) -> None:
-        with self._lock:
-            if self._descriptor < 0:
-                self._descriptor, self._path = self._work.part()
-
-    def _hash_ready(self) -> None:
-        """Hash what is next in order, for as long as there is any; one thread at a time."""
-        while True:
-            with self._lock:
-                found = self._ready.pop(self._hashed, None)
-                if found is None:
-                    self._hashing = False
-                    return
-            size, content = found
-            self._hash.update(os.pread(self._descriptor, size, self._hashed) if content is None else content)
-            self._hashed += size
-
-    def finish_if_whole(self) -> None:
-        """Keep the file, if this was its last part.
-
-        Raises:
-            CorruptError: it is not the file that the release records.
-        """
-        record = self.wanted.record
-        with self._lock:
-            if self._kept or self._hashing or self._hashed != record.size:
-                return
-            self._kept = True
-        if self._hash.hexdigest() != record.sha256.hex:
-            raise CorruptError(
-                f"{self.wanted.path} does not have the SHA-256 that the release records",
-                hint="the repository's catalogs and the release contradict each other: tell its owner",
-            )
-        self._work.keep(self._descriptor, self._path, record, self.wanted.mtime)
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the file, kept or not."""
-        with self._lock:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1

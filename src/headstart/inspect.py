@@ -289,10 +289,16 @@ def _promised(opened: Opened, made: Release) -> dict[str, Record]:
     home = f"/stacks/{made.stack}/{made.id}"
     promised = {f"{home}/{path}": record for path, record in made.files.items()}
     for image in made.images:
-        if image.path not in made.files:
-            raise CorruptError(
-                f"image {image.target} is said to be {image.path}, which is no file of the release"
-            )
+        for system in image.system:
+            if system.path not in made.files:
+                raise CorruptError(
+                    f"image {image.target} is said to be {system.path}, which is no file of the release"
+                )
+        for packages in image.packages:
+            if not any(path.startswith(f"{packages.path}/compiled/") for path in made.files):
+                raise CorruptError(
+                    f"image {image.target} is said to have packages in {packages.path}, which has none"
+                )
     julia = _julia(opened, made)
     if made.julia_executable not in julia.files:
         raise CorruptError(f"{made.julia_executable} is no file of {made.julia}")

@@ -83,14 +83,16 @@ def _start(
     return Start(
         argv=(
             f"{seen}{julia}/{release.julia_executable}",
-            "-J",
-            f"{seen}{home}/{image.path}",
-            *options(release),
+            *(word for part in image.system for word in ("-J", f"{seen}{home}/{part.path}")),
+            *options(release, seen + home),
         ),
-        sets=settings(release, seen + home, seen + julia, scratch),
+        sets=settings(release, seen + home, seen + julia, scratch=scratch, packages=image.packages),
         drops=dropped(release),
         binds=binds,
-        needs=(f"{root}{julia}/{release.julia_executable}", f"{root}{home}/{image.path}"),
+        needs=(
+            f"{root}{julia}/{release.julia_executable}",
+            *(f"{root}{home}/{part.path}" for part in image.parts),
+        ),
     )
 
 

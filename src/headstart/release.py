@@ -16,17 +16,22 @@ from headstart.record import Table, canonical
 __all__ = [
     "JULIA_FILE",
     "RELEASE_FILE",
+    "Code",
     "FileRecord",
     "ImageRecord",
     "JuliaTree",
+    "LayeredImages",
     "LinkRecord",
+    "PackageImages",
     "Record",
     "Release",
+    "SystemImage",
     "canonical",
     "relative_path",
 ]
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+JULIA_SCHEMA: Final = 1
 RELEASE_FILE: Final = "release.json"
 JULIA_FILE: Final = "julia.json"
 
@@ -89,7 +94,7 @@ class JuliaTree:
         """The stored form; its digest names the tree."""
         return canonical(
             {
-                "schema": SCHEMA,
+                "schema": JULIA_SCHEMA,
                 "version": self.version,
                 "executable": self.executable,
                 "share": self.share,
@@ -106,7 +111,7 @@ class JuliaTree:
         Raises:
             CorruptError: not such a record, naming the key.
         """
-        record = Table.of(data, JULIA_FILE, SCHEMA)
+        record = Table.of(data, JULIA_FILE, JULIA_SCHEMA)
         return cls(
             version=record.text("version"),
             executable=relative_path(record.text("executable")),
@@ -123,8 +128,39 @@ class JuliaTree:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SystemImage:
+    """Everything in one shared object, which Julia starts from (``-J``)."""
+
+    path: str
+    """Inside the release."""
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageImages:
+    """A depot of compiled packages, each a cache file and a shared object, for one system image."""
+
+    path: str
+    """The depot inside the release: the directory that holds ``compiled/``."""
+    size: int
+    count: int
+    """How many packages."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayeredImages:
+    """A system image, and package images that were built on top of it and go with no other."""
+
+    system: SystemImage
+    packages: PackageImages
+
+
+Code = SystemImage | PackageImages | LayeredImages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRecord:
-    """What was built for one target."""
+    """What was built for one target; all of its files are below ``images/<target>/`` in the release."""
 
     target: str
     """The level, such as ``x86-64-v3``."""
@@ -134,10 +170,45 @@ class ImageRecord:
     """The target name that the image itself records."""
     features: tuple[str, ...]
     """What a CPU must offer to run it, in ``/proc/cpuinfo``'s words, sorted."""
-    path: str
-    """The system image inside the release."""
-    size: int
+    code: Code
     build_seconds: float
+
+    @property
+    def directory(self) -> str:
+        """Where all of it is inside the release."""
+        return f"images/{self.target}"
+
+    @property
+    def system(self) -> tuple[SystemImage, ...]:
+        """Its system image; none when it runs on Julia's own."""
+        match self.code:
+            case SystemImage():
+                return (self.code,)
+            case PackageImages():
+                return ()
+            case LayeredImages():
+                return (self.code.system,)
+
+    @property
+    def packages(self) -> tuple[PackageImages, ...]:
+        """Its package images; none when everything is in the system image."""
+        match self.code:
+            case SystemImage():
+                return ()
+            case PackageImages():
+                return (self.code,)
+            case LayeredImages():
+                return (self.code.packages,)
+
+    @property
+    def parts(self) -> tuple[SystemImage | PackageImages, ...]:
+        """Both kinds, the system image first."""
+        return (*self.system, *self.packages)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of it."""
+        return sum(part.size for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +227,10 @@ class Release:
     julia_library_path: tuple[str, ...]
     relocatable: bool
     """Whether it may run from another path than it was built at."""
+    startup: str
+    """A Julia file inside the release that every start loads first (``-L``); empty when there is none."""
+    load_path: tuple[str, ...]
+    """Environments inside the release that a sealed start has behind its project and the standard library."""
     julia_options: tuple[str, ...]
     """Options that a sealed start of this Julia takes, before the user's."""
     inputs: Mapping[str, str]
@@ -196,19 +271,10 @@ class Release:
                     "options": list(self.julia_options),
                 },
                 "relocatable": self.relocatable,
+                "startup": self.startup,
+                "load_path": list(self.load_path),
                 "inputs": dict(self.inputs),
-                "images": [
-                    {
-                        "target": image.target,
-                        "cpu_target": image.cpu_target,
-                        "recorded": image.recorded,
-                        "features": list(image.features),
-                        "path": image.path,
-                        "size": image.size,
-                        "build_seconds": image.build_seconds,
-                    }
-                    for image in self.images
-                ],
+                "images": [_image_to_json(image) for image in self.images],
                 "files": _records_to_json(self.files),
                 "built": self.built,
             }
@@ -235,6 +301,8 @@ class Release:
             julia_library_path=tuple(_listed_path(path) for path in julia.texts("library_path")),
             julia_options=julia.texts("options"),
             relocatable=record.truth("relocatable"),
+            startup=relative_path(record.text("startup")) if record.text("startup") else "",
+            load_path=tuple(_listed_path(path) for path in record.texts("load_path")),
             inputs={key: str(value) for key, value in record.mapping("inputs").items()},
             images=tuple(_image_from_json(child) for child in record.children("images")),
             files=_records_from_json(record.mapping("files"), RELEASE_FILE),
@@ -242,16 +310,55 @@ class Release:
         )
 
 
+def _image_to_json(image: ImageRecord) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "target": image.target,
+        "cpu_target": image.cpu_target,
+        "recorded": image.recorded,
+        "features": list(image.features),
+        "build_seconds": image.build_seconds,
+    }
+    for system in image.system:
+        said["system"] = {"path": system.path, "size": system.size}
+    for packages in image.packages:
+        said["packages"] = {"path": packages.path, "size": packages.size, "count": packages.count}
+    return said
+
+
 def _image_from_json(record: Table) -> ImageRecord:
-    return ImageRecord(
+    image = ImageRecord(
         target=record.text("target"),
         cpu_target=record.text("cpu_target"),
         recorded=record.text("recorded"),
         features=tuple(sorted(record.texts("features"))),
-        path=relative_path(record.text("path")),
-        size=record.number("size"),
+        code=_code_from_json(record),
         build_seconds=record.seconds("build_seconds"),
     )
+    relative_path(image.directory)
+    for part in image.parts:
+        if part.path != image.directory and not part.path.startswith(f"{image.directory}/"):
+            raise CorruptError(
+                f"{RELEASE_FILE}: image {image.target} is at {part.path}, not below {image.directory}"
+            )
+    return image
+
+
+def _code_from_json(record: Table) -> Code:
+    system = packages = None
+    if "system" in record.value:
+        part = record.child("system")
+        system = SystemImage(path=relative_path(part.text("path")), size=part.number("size"))
+    if "packages" in record.value:
+        part = record.child("packages")
+        packages = PackageImages(
+            path=_listed_path(part.text("path")), size=part.number("size"), count=part.number("count")
+        )
+    if system is not None and packages is not None:
+        return LayeredImages(system=system, packages=packages)
+    code = system or packages
+    if code is None:
+        raise record.wrong("system", "there, and packages is not either: an image is one of them, or both")
+    return code
 
 
 def _records_to_json(files: Mapping[str, Record]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ Exit codes are those of ``headstart.errors``.
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from headstart.errors import (
@@ -27,7 +27,7 @@ from headstart.errors import (
     NamespaceError,
 )
 from headstart.microarchitecture import FLAG_KEYS, LEVELS, best_known
-from headstart.release import Release
+from headstart.release import ImageRecord, PackageImages, Release
 
 LAUNCHER_PATH: Final = "bin/julia"
 """Where the script is in a release."""
@@ -59,9 +59,15 @@ What only tunes a run stays (``JULIA_NUM_THREADS``, ``JULIA_DEBUG``, ``JULIA_EXC
 """
 
 
-def options(release: Release) -> tuple[str, ...]:
-    """What a sealed start says to Julia between the image and the user's arguments."""
-    return ("--startup-file=no", *release.julia_options)
+def options(release: Release, root: str) -> tuple[str, ...]:
+    """What a sealed start says to Julia between the image and the user's arguments.
+
+    Args:
+        release: what is started.
+        root: where its directory is to be seen.
+    """
+    startup = ("-L", f"{root}/{release.startup}") if release.startup else ()
+    return ("--startup-file=no", *release.julia_options, *startup)
 
 
 def needs_scratch(release: Release) -> bool:
@@ -74,7 +80,9 @@ def needs_scratch(release: Release) -> bool:
     return "--compiled-modules=strict" in release.julia_options
 
 
-def settings(release: Release, root: str, julia: str, scratch: str = "") -> Mapping[str, str]:
+def settings(
+    release: Release, root: str, julia: str, *, scratch: str = "", packages: Sequence[PackageImages] = ()
+) -> Mapping[str, str]:
     """The environment of a sealed start, beyond what it drops.
 
     Args:
@@ -82,13 +90,14 @@ def settings(release: Release, root: str, julia: str, scratch: str = "") -> Mapp
         root: where its directory is to be seen.
         julia: where its Julia is to be seen.
         scratch: a depot of the user's own, or nothing.
+        packages: the chosen image's package images.
     """
-    depots = [f"{root}/depot", f"{julia}/{release.julia_share}"]
+    depots = [*(f"{root}/{part.path}" for part in packages), f"{root}/depot", f"{julia}/{release.julia_share}"]
     if scratch and ":" not in scratch and needs_scratch(release):
         depots.insert(0, scratch)
     variables = {
         "JULIA_DEPOT_PATH": ":".join(depots),
-        "JULIA_LOAD_PATH": "@:@stdlib",
+        "JULIA_LOAD_PATH": ":".join(("@", "@stdlib", *(f"{root}/{path}" for path in release.load_path))),
         "JULIA_PROJECT": f"{root}/project",
         # Julia 1.14 keeps what it compiles at run time in the first depot (src/objcache.cpp).
         "JULIA_OBJCACHE": "0",
@@ -118,7 +127,7 @@ def launcher(release: Release) -> str:
         "MOUNTPOINT": release.fqrn.mountpoint,
         "JULIA": shlex.quote(str(release.julia)),
         "EXECUTABLE": shlex.quote(release.julia_executable),
-        "OPTIONS": " ".join(map(shlex.quote, options(release))),
+        "OPTIONS": _options(release),
         "TARGETS": " ".join(image.target for image in release.images),
         "FLAG_KEYS": " | ".join(FLAG_KEYS),
         "CONFIGURATION": str(ConfigurationError.exit_code),
@@ -132,10 +141,17 @@ def launcher(release: Release) -> str:
     return text
 
 
-def _weigh(target: str, features: Iterable[str], path: str) -> tuple[str, str]:
+def _options(release: Release) -> str:
+    words = options(release, "\0root")
+    return " ".join(_with_places(word) if "\0" in word else shlex.quote(word) for word in words)
+
+
+def _weigh(image: ImageRecord) -> tuple[str, str]:
+    system = "".join(part.path for part in image.system)
+    packages = "".join(part.path for part in image.packages)
     return (
-        f"hs_need {' '.join(map(shlex.quote, sorted(features)))}",
-        f"hs_take {shlex.quote(target)} {shlex.quote(path)}",
+        f"hs_need {' '.join(map(shlex.quote, sorted(image.features)))}",
+        f"hs_take {shlex.join((image.target, system, packages))}",
     )
 
 
@@ -143,7 +159,7 @@ def _asked(release: Release) -> str:
     """The arms of the ``case`` over ``HEADSTART_TARGET``."""
     lines = []
     for image in release.images:
-        need, take = _weigh(image.target, image.features, image.path)
+        need, take = _weigh(image)
         lines += [f"{shlex.quote(image.target)})", f"    {need}", f"    {take}", "    ;;"]
     return "\n".join(f"    {line}" for line in lines)
 
@@ -152,7 +168,7 @@ def _choose(release: Release) -> str:
     """From the most demanding image down: take it, or note why not; then the levels beyond them all."""
     lines = []
     for image in reversed(release.images):
-        need, take = _weigh(image.target, image.features, image.path)
+        need, take = _weigh(image)
         lines += ['if [ -z "$hs_image" ]; then', f"    {need}", f"    {take}", "fi"]
     best = best_known([image.target for image in release.images])
     beyond = tuple(LEVELS.items())[best + 1 :] if best >= 0 else ()
@@ -170,11 +186,16 @@ def _environment(release: Release) -> str:
     """Assignments, with the two places left to the shell."""
     lines = [f"unset {' '.join(dropped(release))}"]
     for name, value in settings(release, "\0root", "\0julia").items():
-        quoted = re.sub(r'([$`"\\])', r"\\\1", value)
-        quoted = quoted.replace("\0root", "$hs_root").replace("\0julia", "$hs_julia")
-        depot = "$hs_depot" if name == "JULIA_DEPOT_PATH" else ""
-        lines.append(f'export {name}="{depot}{quoted}"')
+        depots = "$hs_depot${hs_packages:+$hs_root/$hs_packages:}" if name == "JULIA_DEPOT_PATH" else ""
+        lines.append(f"export {name}={_with_places(value, before=depots)}")
     return "\n".join(lines)
+
+
+def _with_places(text: str, before: str = "") -> str:
+    """A word in double quotes in which the shell fills in where the release and its Julia are."""
+    quoted = re.sub(r'([$`"\\])', r"\\\1", text)
+    quoted = quoted.replace("\0root", "$hs_root").replace("\0julia", "$hs_julia")
+    return f'"{before}{quoted}"'
 
 
 _SCRATCH: Final = """\
@@ -259,10 +280,11 @@ hs_need() {
     done
 }
 
-# Take the image of target $1 at $2 if nothing is missing for it, else note why not.
+# Take the image of target $1, system image $2 and package images $3, if nothing is missing; else note why not.
 hs_take() {
     if [ -z "$hs_missing" ]; then
-        hs_target=$1 hs_image=$2
+        hs_target=$1 hs_system=$2 hs_packages=$3
+        hs_image=${2:-$3}
     else
         hs_least="$1 needs$hs_missing"
         hs_why="; $hs_least$hs_why"
@@ -293,7 +315,7 @@ if [ -r "$hs_cpuinfo" ]; then
 fi
 
 # The image: the most demanding one that this CPU offers everything for.
-hs_image='' hs_target='' hs_least='' hs_why='' hs_beyond=''
+hs_image='' hs_system='' hs_packages='' hs_target='' hs_least='' hs_why='' hs_beyond=''
 if [ -n "${HEADSTART_TARGET-}" ]; then
     hs_what='this CPU cannot run the image that HEADSTART_TARGET asks for'
     hs_beyond='; as HEADSTART_TARGET asks'
@@ -326,5 +348,5 @@ fi
 
 %DEPOT%
 %ENVIRONMENT%
-exec "$hs_program" -J "$hs_root/$hs_image" %OPTIONS% "$@"
+exec "$hs_program" ${hs_system:+-J "$hs_root/$hs_system"} %OPTIONS% "$@"
 """

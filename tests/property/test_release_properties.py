@@ -66,7 +66,7 @@ def test_paths_that_lead_elsewhere_are_refused(path: str) -> None:
 
 def test_newer_schema_says_so() -> None:
     with pytest.raises(CorruptError, match="newer Headstart"):
-        Release.from_bytes(canonical({"schema": 2}))
+        Release.from_bytes(canonical({"schema": 3}))
 
 
 @given(st.text(max_size=30))

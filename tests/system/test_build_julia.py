@@ -112,7 +112,7 @@ def test_paths_in_the_release_are_its_final_ones(tiny: Tiny) -> None:
     assert source == f"{tiny.release.path}/project/packages/App/src/App.jl"
     assert bindir.startswith(f"/cvmfs/{FQRN}/julia/")
     assert depots.startswith(f"{tiny.release.path}/depot,/cvmfs/{FQRN}/julia/")
-    image = (tiny.root / tiny.release.images[0].path).read_bytes()
+    image = (tiny.root / tiny.release.images[0].system[0].path).read_bytes()
     assert str(STAGE).encode() not in image
     assert str(tiny.project).encode() not in image
 
@@ -120,7 +120,7 @@ def test_paths_in_the_release_are_its_final_ones(tiny: Tiny) -> None:
 def test_the_image_records_its_level(tiny: Tiny) -> None:
     wanted = target(data_text("targets.toml"), "x86-64-v2", JuliaVersion.parse(tiny.release.julia_version))
     (record,) = tiny.release.images
-    with (tiny.root / record.path).open("rb") as file:
+    with (tiny.root / record.system[0].path).open("rb") as file:
         (found,) = recorded_targets(file, ImageLayout.DISPATCH_TARGET_IDS, "the image")
     assert (found.name, found.features) == (wanted.recorded, wanted.recorded_features)
     assert record.features == wanted.features

@@ -17,9 +17,9 @@ from headstart.cache import Cache
 from headstart.cvmfs.entry import Chunk, ChunkedFile, Compression, Directory, Entry, File, Stat, Symlink
 from headstart.cvmfs.objects import Algorithm, Kind, ObjectName
 from headstart.errors import CacheError, CorruptError, Error, MissingError, UnavailableError, UnknownError
-from headstart.hydrate import Hydration, Verified, apply, plan, read_julia, units
-from headstart.names import JuliaName
-from headstart.release import JuliaTree, LinkRecord, Release
+from headstart.hydrate import Hydration, Verified, apply, lacking, needed, plan, read_julia, units
+from headstart.names import JuliaName, Sha256
+from headstart.release import ImageRecord, JuliaTree, LinkRecord, PackageImages, Release, SystemImage
 
 CHUNK = 6997  # no part of a repetitive file is like another
 
@@ -470,9 +470,32 @@ def test_many_at_once_work_once(world: World) -> None:
 
 
 def test_an_image_outside_its_place_is_refused(world: World) -> None:
-    moved = replace(world.release.images[1], path="depot/sys.so")
-    with pytest.raises(CorruptError, match="not below images/"):
-        plan(world.source, world.verified, moved, have=world.cache.has)
+    moved = replace(world.release.images[1], code=SystemImage(path="depot/sys.so", size=1))
+    said = replace(world.release, images=(moved,)).to_bytes()
+    with pytest.raises(CorruptError, match=r"is at depot/sys\.so, not below images/"):
+        Release.from_bytes(said)
+
+
+def test_a_julia_is_fetched_whole_only_where_its_own_image_is_used(world: World) -> None:
+    own = world.release.images[0]
+    stock = replace(own, code=PackageImages(path=own.directory, size=1, count=1))
+
+    def julia(image: ImageRecord) -> set[str]:
+        planned = plan(world.source, world.verified, image, have=world.cache.has)
+        return {path for unit in planned.units if unit.unit.startswith("julia/") for path in unit.files}
+
+    assert julia(stock) - julia(own) == {"lib/julia/sys.so"}
+    digest = Sha256.of(world.verified.release_bytes)
+    world.cache.prepare(1_800_000_000.0)
+    apply(plan(world.source, world.verified, own, have=world.cache.has), world.source, world.cache)
+    assert lacking(needed(world.release, digest, own), world.cache.has) == ()
+    # The part that is here does not do for the other kind; that one fetches what is missing, and does for both.
+    assert julia(stock)
+    apply(plan(world.source, world.verified, stock, have=world.cache.has), world.source, world.cache)
+    assert lacking(needed(world.release, digest, stock), world.cache.has) == ()
+    assert lacking(needed(world.release, digest, own), world.cache.has) == ()
+    served = world.source.served
+    assert len(served) == len(set(served))
 
 
 def test_sizes_are_of_what_is_missing(world: World) -> None:

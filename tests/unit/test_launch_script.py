@@ -3,14 +3,16 @@
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import releases
+from headstart.launch import where_it_is
 from headstart.microarchitecture import LEVELS
-from headstart.release import Release
+from headstart.release import ImageRecord, Release
 from headstart.script import DROPPED, launcher, settings
 
 SHELLS = {
@@ -189,6 +191,35 @@ def test_a_strict_release_has_a_scratch_depot_of_the_users_own(tmp_path: Path, s
         assert environment["JULIA_DEPOT_PATH"].startswith(f"{depot}{node.home}/depot:"), done.stderr
 
 
+def with_package_images(kind: Callable[[ImageRecord], ImageRecord]) -> Release:
+    base = releases.release()
+    return replace(
+        base,
+        images=tuple(kind(image) for image in base.images),
+        startup="startup/with $HOME and 'quotes'.jl",
+        load_path=("startup",),
+    )
+
+
+def test_package_images_are_a_depot_in_front_of_the_release(tmp_path: Path, shell: tuple[str, ...]) -> None:
+    for kind in (releases.packaged, releases.layered):
+        node = Node(tmp_path / kind.__name__, with_package_images(kind))
+        done = node.run(*shell, node.script, "-e", "1")
+        assert done.returncode == 0, done.stderr
+        words, environment, _ = releases.parse_fake_output(done.stdout)
+        system = ["-J", f"{node.home}/images/x86-64-v3/sys.so"] if kind is releases.layered else []
+        startup = ["-L", f"{node.home}/{node.release.startup}"]
+        assert words == [*system, "--startup-file=no", "--history-file=no", *startup, "-e", "1"]
+        depots = environment["JULIA_DEPOT_PATH"].split(":")
+        assert depots[:2] == [f"{node.home}/images/x86-64-v3", f"{node.home}/depot"]
+        assert environment["JULIA_LOAD_PATH"] == f"@:@stdlib:{node.home}/startup"
+        # The Python launcher starts the same, for either kind.
+        chosen = node.release.images[1]
+        start = where_it_is(node.release, chosen, root=str(tmp_path / kind.__name__ / "tree"), scratch="")
+        assert list(start.argv[1:]) == words[:-2]
+        assert {name: environment[name] for name in start.sets} == start.sets
+
+
 def test_nothing_is_forked_where_the_release_belongs(tmp_path: Path) -> None:
     if shutil.which("strace") is None:
         pytest.skip("there is no strace here")
@@ -224,7 +255,9 @@ def test_shellcheck_has_nothing_to_say(tmp_path: Path) -> None:
     if shutil.which("shellcheck") is None:
         pytest.skip("there is no shellcheck here")
     strict = replace(releases.release(), julia_options=("--compiled-modules=strict",))
-    for made in (releases.release(), strict, replace(strict, relocatable=False, julia_version="1.14.0")):
+    packages = with_package_images(releases.packaged)
+    moved = replace(strict, relocatable=False, julia_version="1.14.0")
+    for made in (releases.release(), strict, moved, packages, with_package_images(releases.layered)):
         script = tmp_path / "julia"
         script.write_text(launcher(made))
         done = subprocess.run(["shellcheck", "-s", "sh", script], capture_output=True, check=False, timeout=60)

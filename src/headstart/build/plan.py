@@ -10,7 +10,7 @@ from headstart.julia import Capabilities, ImageLayout, JuliaVersion, Target
 from headstart.names import Fqrn, JuliaName, ReleaseId, Sha256
 from headstart.project import LOCK_FILE, PROJECT_FILE, ImageKind, Local, Package, Settings, Standard, Tracked
 from headstart.record import canonical
-from headstart.release import ImageRecord, JuliaTree, Release
+from headstart.release import ImageRecord, JuliaTree, Release, SystemImage
 from headstart.script import launcher
 
 RECIPE = "1"
@@ -178,8 +178,7 @@ def image_record(target: Target, *, size: int, seconds: float) -> ImageRecord:
         cpu_target=target.cpu_target,
         recorded=target.recorded,
         features=target.features,
-        path=image_path(target),
-        size=size,
+        code=SystemImage(path=image_path(target), size=size),
         build_seconds=round(seconds, 1),
     )
 
@@ -204,6 +203,8 @@ def release_record(inputs: Inputs, release: ReleaseId, images: tuple[ImageRecord
         julia_library_path=julia.library_path,
         julia_options=inputs.capabilities.run_options,
         relocatable=inputs.capabilities.relocatable,
+        startup="",
+        load_path=(),
         inputs={},
         images=images,
         files={},

@@ -19,7 +19,7 @@ from headstart.cli.reading import (
 )
 from headstart.inspect import Description, describe
 from headstart.reference import Reference
-from headstart.release import FileRecord, Record
+from headstart.release import FileRecord, ImageRecord, Record
 
 HELP = """\
 Describe one release: its Julia, its images and what they ask of a CPU, its
@@ -74,7 +74,7 @@ def _text(found: Description) -> list[str]:
     lines += _field("options", " ".join(made.julia_options) or "none beyond the sealed ones")
     for image in made.images:
         took = f"built in {image.build_seconds:.0f} s"
-        lines.append(f"  image     {image.target}, {size_text(image.size)}, {took}")
+        lines.append(f"  image     {image.target}, {_kind(image)}, {size_text(image.size)}, {took}")
         lines += _field("", f"asks for {' '.join(image.features) or 'nothing'}")
     for name, value in sorted(made.inputs.items()):
         lines += _field("input", f"{name}  {value}")
@@ -82,6 +82,12 @@ def _text(found: Description) -> list[str]:
     count = f"{counted(whole['files'], 'file')}, {counted(whole['links'], 'link')}"
     lines.append(f"  files     {count}, {size_text(whole['bytes'])}")
     return lines
+
+
+def _kind(image: ImageRecord) -> str:
+    words = ["system image" for _ in image.system]
+    words += [counted(part.count, "package image") for part in image.packages]
+    return " and ".join(words)
 
 
 def _field(name: str, text: str) -> list[str]:
@@ -131,8 +137,11 @@ def _json(found: Description) -> dict[str, Any]:
                 "cpu_target": image.cpu_target,
                 "recorded": image.recorded,
                 "features": list(image.features),
-                "path": image.path,
                 "bytes": image.size,
+                "system": [{"path": part.path, "bytes": part.size} for part in image.system],
+                "packages": [
+                    {"path": part.path, "bytes": part.size, "count": part.count} for part in image.packages
+                ],
                 "build_seconds": image.build_seconds,
             }
             for image in made.images

@@ -126,7 +126,7 @@ class _Launch:
         release = resolved.release
         needed = hydrate.needed(release, resolved.digest, selection.chosen)
         self._placed = tuple(cache.placed(unit) for unit, _ in needed)
-        if all(cache.has(unit, digest) for unit, digest in needed):
+        if not hydrate.lacking(needed, cache.has):
             return cache.root
         self._check_replacement(cache, resolved, needed)
         cache.prepare(self._node.now)
@@ -145,20 +145,23 @@ class _Launch:
             if not self._node.env.get("HEADSTART_QUIET"):
                 say(f"fetching up to {planned.size / 1e6:.1f} MB into {cache.directory}")
             hydrate.apply(planned, opened.snapshot, cache)
-            if all(cache.has(unit, digest) for unit, digest in needed):
+            if not hydrate.lacking(needed, cache.has):
                 break
         return cache.root
 
-    def _check_replacement(self, cache: Cache, resolved: Resolved, needed: tuple[tuple[str, str], ...]) -> None:
+    def _check_replacement(
+        self, cache: Cache, resolved: Resolved, needed: tuple[tuple[str, tuple[str, ...]], ...]
+    ) -> None:
         """Refuse other bytes for what is here already, unless a channel or a digest vouches for them."""
         choice = self._reference.choice
         if resolved.pointer is not None or (isinstance(choice, DigestPrefix) and choice.pins):
             return
-        for unit, digest in needed:
-            here = cache.digest_of(unit) if cache.exists(unit) else ""
-            if here not in ("", digest):
+        for unit, digests in needed:
+            here = hydrate.plain_digest(cache.digest_of(unit)) if cache.exists(unit) else ""
+            wanted = hydrate.plain_digest(digests[0])
+            if here not in ("", wanted):
                 raise TrustError(
-                    f"{unit} is sha256:{here} in {cache.directory}, and sha256:{digest} in the repository",
+                    f"{unit} is sha256:{here} in {cache.directory}, and sha256:{wanted} in the repository",
                     hint="what is published is never changed: name the channel, or the release by its digest",
                 )
 

@@ -1,0 +1,118 @@
+"""A file on its way into the cache: parts are written where they belong and hashed in order as they arrive."""
+
+import hashlib
+import os
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+from headstart.cache import Workplace
+from headstart.cvmfs.entry import Compression
+from headstart.cvmfs.objects import ObjectName
+from headstart.errors import CorruptError
+from headstart.release import FileRecord
+from headstart.snapshot import stored_limit
+
+_HELD: Final = 8
+"""Parts of a file that wait in memory for their turn to be hashed; later ones are read back from the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """An object that holds a stretch of a file."""
+
+    name: ObjectName
+    offset: int
+    size: int
+    """Bytes of content."""
+    compression: Compression
+
+    @property
+    def limit(self) -> int:
+        """Bytes that the object may have as stored."""
+        return stored_limit(self.size, self.compression)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A file to have in the cache, and what it is made of."""
+
+    path: str
+    """Where it is in the repository, for complaints."""
+    record: FileRecord
+    mtime: int
+    parts: tuple[Part, ...]
+
+
+class Arrival:
+    """A file on its way: parts are written wherever they belong and hashed in order."""
+
+    def __init__(self, wanted: Wanted, work: Workplace) -> None:
+        self.wanted = wanted
+        self._work = work
+        self._lock = threading.Lock()
+        self._descriptor = -1
+        self._path = ""
+        self._hash = hashlib.sha256()
+        self._hashed = 0
+        self._hashing = False
+        self._kept = False
+        self._ready: dict[int, tuple[int, bytes | None]] = {}
+
+    def add(self, part: Part, content: bytes) -> None:
+        """Write a part where it belongs, and hash what can be hashed now."""
+        self._open()
+        view = memoryview(content)
+        offset = part.offset
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            view, offset = view[written:], offset + written
+        with self._lock:
+            self._ready[part.offset] = (part.size, content if len(self._ready) < _HELD else None)
+            if self._hashing:
+                return
+            self._hashing = True
+        self._hash_ready()
+
+    def _open(self) -> None:
+        with self._lock:
+            if self._descriptor < 0:
+                self._descriptor, self._path = self._work.part()
+
+    def _hash_ready(self) -> None:
+        """Hash what is next in order, for as long as there is any; one thread at a time."""
+        while True:
+            with self._lock:
+                found = self._ready.pop(self._hashed, None)
+                if found is None:
+                    self._hashing = False
+                    return
+            size, content = found
+            self._hash.update(os.pread(self._descriptor, size, self._hashed) if content is None else content)
+            self._hashed += size
+
+    def finish_if_whole(self) -> None:
+        """Keep the file, if this was its last part.
+
+        Raises:
+            CorruptError: it is not the file that the release records.
+        """
+        record = self.wanted.record
+        with self._lock:
+            if self._kept or self._hashing or self._hashed != record.size:
+                return
+            self._kept = True
+        if self._hash.hexdigest() != record.sha256.hex:
+            raise CorruptError(
+                f"{self.wanted.path} does not have the SHA-256 that the release records",
+                hint="the repository's catalogs and the release contradict each other: tell its owner",
+            )
+        self._work.keep(self._descriptor, self._path, record, self.wanted.mtime)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file, kept or not."""
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
