@@ -79,6 +79,10 @@ class Capabilities:
     run_options: tuple[str, ...]
     libraries: tuple[str, ...]
     relocatable: bool
+    relocatable_caches: bool
+    package_images: bool
+    cache_options: tuple[str, ...]
+    stdlib_anew: bool
     lock_formats: tuple[str, ...]
 
 
@@ -102,6 +106,10 @@ def capabilities(table: str, version: JuliaVersion) -> Capabilities:
                 run_options=row.texts("run_options"),
                 libraries=row.texts("libraries"),
                 relocatable=row.truth("relocatable"),
+                relocatable_caches=row.truth("relocatable_caches"),
+                package_images=row.truth("package_images"),
+                cache_options=row.texts("cache_options"),
+                stdlib_anew=row.truth("stdlib_anew"),
                 lock_formats=row.texts("lock_formats"),
             )
     raise IncompatibleError(

@@ -20,7 +20,7 @@ from headstart.tomltable import TomlTable
 SETTINGS_FILE: Final = "Headstart.toml"
 PROJECT_FILE: Final = "Project.toml"
 LOCK_FILE: Final = "Manifest.toml"
-_SETTINGS: Final = frozenset({"name", "julia", "targets", "image", "workload", "smoke"})
+_SETTINGS: Final = frozenset({"name", "julia", "targets", "image", "heavy", "workload", "smoke"})
 _PATH: Final = re.compile(r"""^([ \t]*)path[ \t]*=[ \t]*("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""", re.MULTILINE)
 _TREE: Final = re.compile(r"[0-9a-f]{40}")
 _RESOLVE: Final = "run `julia --project=. -e 'import Pkg; Pkg.resolve()'` in the project and commit the result"
@@ -31,6 +31,7 @@ class ImageKind(enum.StrEnum):
 
     SYSTEM = "sysimage"
     PACKAGES = "pkgimages"
+    BOTH = "both"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +43,8 @@ class Settings:
     """A version, ``system``, or a path; empty when any Julia will do."""
     targets: tuple[str, ...]
     image: ImageKind
+    heavy: tuple[str, ...]
+    """For ``image = "both"``: the packages of the system image; none to take those from registries."""
     workload: str
     """A script in the project, run while building; empty when there is none."""
     smoke: str
@@ -64,7 +67,12 @@ class Settings:
             raise ConfigurationError(f"{file}: name: {error.message}", hint=error.hint) from error
         image = table.text_or("image", ImageKind.SYSTEM)
         if image not in list(ImageKind):
-            raise table.wrong("image", "sysimage or pkgimages")
+            raise table.wrong("image", "sysimage, pkgimages or both")
+        if "heavy" in table.value and image != ImageKind.BOTH:
+            raise ConfigurationError(
+                f'{file}: heavy says what goes into the system image of image = "both", and image is {image!r}',
+                hint='take heavy away, or say image = "both"',
+            )
         targets = table.texts("targets") if "targets" in table.value else ("x86-64", "x86-64-v3")
         if not targets or len(set(targets)) != len(targets):
             raise table.wrong("targets", "a list of different targets, at least one")
@@ -73,6 +81,7 @@ class Settings:
             julia=table.text_or("julia", ""),
             targets=targets,
             image=ImageKind(image),
+            heavy=table.texts("heavy") if "heavy" in table.value else (),
             workload=_script(table, "workload"),
             smoke=_script(table, "smoke"),
         )

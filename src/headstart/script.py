@@ -92,7 +92,11 @@ def settings(
         scratch: a depot of the user's own, or nothing.
         packages: the chosen image's package images.
     """
-    depots = [*(f"{root}/{part.path}" for part in packages), f"{root}/depot", f"{julia}/{release.julia_share}"]
+    depots = [*(f"{root}/{part.path}" for part in packages), f"{root}/depot"]
+    if release.relocatable and any(image.packages for image in release.images):
+        # A cache file names its sources by the depot that they are in, so the project's own need one too.
+        depots.append(root)
+    depots.append(f"{julia}/{release.julia_share}")
     if scratch and ":" not in scratch and needs_scratch(release):
         depots.insert(0, scratch)
     variables = {

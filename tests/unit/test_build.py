@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from fakebuild import FakeJulia, fake_inputs, fake_plan, fake_prefix, means
-from headstart.build import Stage, apply, plan
+from headstart.build import Inputs, Stage, apply, plan
 from headstart.build.trees import git_tree
 from headstart.errors import (
     BuildError,
@@ -21,9 +21,10 @@ from headstart.errors import (
     NamespaceError,
 )
 from headstart.gittree import version_slug
-from headstart.julia import JuliaVersion, Proof
-from headstart.machine import JuliaInstall
+from headstart.julia import JuliaVersion, Proof, capabilities
+from headstart.machine import JuliaInstall, data_text
 from headstart.names import Fqrn
+from headstart.project import ImageKind
 from headstart.release import FileRecord, JuliaTree, Release
 from headstart.stage import open_stage
 from projects import FILES, LEAF, LOCK, PRINTF, write_project
@@ -222,10 +223,69 @@ def test_the_stage_cannot_be_the_project(tmp_path: Path, install: JuliaInstall, 
         fake_plan(project, install, tmp_path / "link")
 
 
-def test_package_images_are_not_built_yet(tmp_path: Path, install: JuliaInstall, project: Path) -> None:
-    (project / "Headstart.toml").write_text(FILES["Headstart.toml"] + 'image = "pkgimages"\n')
-    with pytest.raises(ConfigurationError, match="system images only"):
+@pytest.mark.parametrize("kind", ["pkgimages", "both"])
+def test_a_julia_without_package_images_is_refused(
+    tmp_path: Path, install: JuliaInstall, project: Path, kind: str
+) -> None:
+    (project / "Headstart.toml").write_text(FILES["Headstart.toml"] + f'image = "{kind}"\n')
+    with pytest.raises(ConfigurationError, match=f"image is '{kind}', which Julia 1.5.3 does not have"):
         fake_plan(project, install, tmp_path / "stage")
+
+
+def newer(inputs: Inputs, **changed: object) -> Inputs:
+    """The same inputs for a Julia that has package images."""
+    version = JuliaVersion.parse("1.10.6")
+    settings = dataclasses.replace(inputs.settings, **changed)  # type: ignore[arg-type]  # fields by name
+    return dataclasses.replace(
+        inputs,
+        settings=settings,
+        version=version,
+        capabilities=dataclasses.replace(
+            capabilities(data_text("julia.toml"), version), lock_formats=inputs.capabilities.lock_formats
+        ),
+        julia=dataclasses.replace(
+            inputs.julia,
+            files={path.replace("v1.5", "v1.10"): item for path, item in inputs.julia.files.items()},
+        ),
+    )
+
+
+def test_each_kind_of_image_puts_the_packages_in_their_place(
+    tmp_path: Path, install: JuliaInstall, project: Path
+) -> None:
+    inputs = fake_inputs(project, install, tmp_path / "stage")
+
+    def names(**changed: object) -> tuple[list[str], list[str]]:
+        todo = plan(newer(inputs, **changed))
+        return [one.name for one in todo.in_image], [one.name for one in todo.on_top]
+
+    assert names(image=ImageKind.SYSTEM) == (["Leaf", "App"], [])
+    assert names(image=ImageKind.PACKAGES) == ([], ["Leaf", "App"])
+    assert names(image=ImageKind.BOTH, heavy=("Leaf",)) == (["Leaf"], ["App"])
+    # What a heavy package depends on goes with it.
+    assert names(image=ImageKind.BOTH, heavy=("App",)) == (["Leaf", "App"], [])
+    with pytest.raises(ConfigurationError, match="heavy names Other"):
+        names(image=ImageKind.BOTH, heavy=("Other",))
+    with pytest.raises(ConfigurationError, match="no package from a registry"):
+        names(image=ImageKind.BOTH)
+    kinds = [ImageKind.SYSTEM, ImageKind.PACKAGES]
+    ids = {plan(newer(inputs, image=kind)).id for kind in kinds} | {
+        plan(newer(inputs, image=ImageKind.BOTH, heavy=(name,))).id for name in ("Leaf", "App")
+    }
+    assert len(ids) == 4
+
+
+def test_a_release_with_caches_of_absolute_paths_stays_where_it_is(
+    tmp_path: Path, install: JuliaInstall, project: Path
+) -> None:
+    inputs = fake_inputs(project, install, tmp_path / "stage")
+    assert inputs.relocatable
+    assert not inputs.has_packages
+    # Julia 1.10: the standard library is compiled anew for an image, and its caches hold on to their paths.
+    assert newer(inputs, image=ImageKind.SYSTEM).has_packages
+    assert not newer(inputs, image=ImageKind.SYSTEM).relocatable
+    later = capabilities(data_text("julia.toml"), JuliaVersion.parse("1.11.1"))
+    assert dataclasses.replace(newer(inputs, image=ImageKind.PACKAGES), capabilities=later).relocatable
 
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../outside"])

@@ -3,30 +3,25 @@
 import contextlib
 import dataclasses
 import os
-import queue
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import IO, Final, TypeVar
 
 from headstart.build.depot import DepotBuilder
-from headstart.build.plan import BuildPlan, image_record, release_record
-from headstart.build.recipe import WAYS, Workshop, failed_package, said
-from headstart.build.smoke import SmokeTest
+from headstart.build.images import ImageBuilder, Traced, replayable, side_by_side
+from headstart.build.plan import BuildPlan, release_record
+from headstart.build.recipe import LOADED, WAYS, Workshop, failed_package, said
 from headstart.build.sources import lay_out, write_file
 from headstart.build.staging import Stage
-from headstart.build.trees import check_julia, copy_julia, link_tree, mark, open_folders, records
+from headstart.build.trees import check_julia, copy_julia, link_tree, mark, records
 from headstart.console import Console
 from headstart.errors import BuildError, NamespaceError
-from headstart.image import check_targets, recorded_targets
-from headstart.julia import Target
 from headstart.machine import JuliaInstall
 from headstart.names import Sha256
 from headstart.process import Command, Finished, Runner
 from headstart.release import RELEASE_FILE, ImageRecord, Release
-from headstart.script import LAUNCHER_PATH, launcher
 
 T = TypeVar("T")
 _ROUNDS: Final = 3
@@ -112,8 +107,15 @@ class _Build:
         done = self._means.run(self._shop.precompile(), self._log)
         package = failed_package(done.err)
         self._check(done, f"{package or 'a package'} does not precompile")
-        statements = self._trace()
-        images = self._images(statements)
+        traced = self._trace()
+        images = ImageBuilder(
+            self._shop,
+            self._skeleton,
+            self._must,
+            self._step,
+            log=self._log.name,
+            parallel=self._means.parallel,
+        ).build(traced, smoke=self._scripts()[-1])
         self._finish(images)
 
     def _step(self, text: str) -> None:
@@ -181,14 +183,14 @@ class _Build:
         own = self._plan.inputs.project.project.name
         return f"using {', '.join([*names, own] if own else names)}" if names or own else ""
 
-    def _trace(self) -> set[str]:
+    def _trace(self) -> tuple[Traced, ...]:
         scripts = self._scripts()
         self._step(f"tracing what {len(scripts)} scripts compile, each with {len(WAYS)} kinds of output")
         notes = self._shop.scratch("trace")
         starts = [
             (script, way, f"{notes}/{number}-{way}") for number, script in enumerate(scripts) for way in WAYS
         ]
-        _side_by_side(
+        side_by_side(
             [
                 partial(
                     self._must,
@@ -199,82 +201,32 @@ class _Build:
             ],
             self._means.parallel,
         )
-        statements: set[str] = set()
-        for _, _, file in starts:
-            with (
-                contextlib.suppress(FileNotFoundError),
-                open(self._shop.outside(file), encoding="utf-8") as lines,
-            ):
-                statements |= set(replayable(lines.read()))
-        return statements
-
-    def _images(self, statements: set[str]) -> tuple[ImageRecord, ...]:
-        targets = self._plan.inputs.targets
-        pending = targets
-        left: dict[Target, frozenset[str]] = {}
-        found: dict[str, ImageRecord] = {}
-        for number in range(1, _ROUNDS + 1):
-            again = f", round {number}" if number > 1 else ""
-            for target in pending:
-                self._step(f"image {target.level}{again}: compiling with {len(statements)} statements")
-            file = self._shop.scratch("trace", f"statements-{number}")
-            write_file(self._shop.outside(file), "".join(sorted(statements)).encode(), program=False)
-            done = _side_by_side(
-                [partial(self._image, target, file) for target in pending], self._means.parallel
+        return tuple(
+            Traced(
+                script=script,
+                statements=frozenset(
+                    line
+                    for other, _, file in starts
+                    if other == script
+                    for line in replayable(self._noted(file))
+                ),
+                loaded=frozenset(
+                    line.partition("=")[0]
+                    for other, _, file in starts
+                    if other == script
+                    for line in self._noted(file + LOADED).splitlines()
+                ),
             )
-            found |= {record.target: record for record in done}
-            images = tuple(found[target.level] for target in targets)
-            self._launcher(images)
-            left = {target: self._smoke(target) for target in pending}
-            pending = tuple(target for target in pending if left[target])
-            if not pending:
-                return images
-            fresh = {line for target in pending for line in replayable("".join(left[target]))} - statements
-            if not fresh:
-                break
-            statements |= fresh
-        raise BuildError(
-            f"the smoke test of {pending[0].level} still compiles {len(left[pending[0]])} methods: "
-            + "; ".join(line.strip() for line in sorted(left[pending[0]])[:3]),
-            hint="what a script defines itself is compiled at every start: move it into a package; "
-            f"the full log is {self._log.name}",
+            for script in scripts
         )
 
-    def _image(self, target: Target, statements: str) -> ImageRecord:
-        shop = self._shop
-        image = shop.outside(shop.image(target))
-        os.makedirs(os.path.dirname(image), exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(image)
-        compiled = self._must(
-            shop.compile(target, statements), f"the image for {target.level} does not compile"
-        )
-        linked = self._must(shop.link(target), f"the image for {target.level} does not link")
-        os.unlink(shop.outside(shop.object(target)))
-        with open(image, "rb") as file:
-            found = recorded_targets(file, self._plan.inputs.capabilities.image_layout, f"the image {image}")
-        check_targets(found, target, f"the image for {target.level}")
-        os.chmod(image, 0o444)
-        size = os.path.getsize(image)
-        self._step(f"image {target.level}: {size / 1e6:.0f} MB, records {found[0].name} as it should")
-        return image_record(target, size=size, seconds=compiled.seconds + linked.seconds)
-
-    def _launcher(self, images: tuple[ImageRecord, ...]) -> None:
-        path = os.path.join(self._made, LAUNCHER_PATH)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        text = launcher(dataclasses.replace(self._skeleton, images=images))
-        write_file(path, text.encode(), program=True)
-        open_folders(self._shop.root)
-
-    def _smoke(self, target: Target) -> frozenset[str]:
-        settings = self._plan.inputs.settings
-        name = settings.smoke or settings.workload
-        script = f"{self._plan.path}/project/{name}" if name else ""
-        who = "as nobody, " if self._means.privileged else ""
-        self._step(f"smoke test of {target.level}: read-only, {who}must compile nothing")
-        return SmokeTest(self._shop, self._must, script, self._loading()).left(target)
+    def _noted(self, file: str) -> str:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            open(self._shop.outside(file), encoding="utf-8") as lines,
+        ):
+            return lines.read()
+        return ""
 
     def _finish(self, images: tuple[ImageRecord, ...]) -> None:
         self._step("recording every file")
@@ -291,15 +243,6 @@ class _Build:
         self._step(f"staged {release.stack} {release.id}")
 
 
-def replayable(trace: str) -> list[str]:
-    """The statements of a trace that an image can replay: what a script defined itself is in no package."""
-    return [
-        line + "\n"
-        for line in trace.splitlines()
-        if line.startswith("precompile(") and "Main." not in line and "##" not in line.partition("Tuple")[0]
-    ]
-
-
 def _libraries(plan: BuildPlan, install: JuliaInstall) -> tuple[str, ...]:
     """Julia's own libraries as they stand in the shipped tree."""
     paths = []
@@ -310,34 +253,3 @@ def _libraries(plan: BuildPlan, install: JuliaInstall) -> tuple[str, ...]:
             raise BuildError(f"Julia {plan.inputs.version} at {install.prefix} has no lib{name}")
         paths.append(f"{plan.julia_path}/{os.path.relpath(found, install.prefix)}")
     return tuple(paths)
-
-
-def _side_by_side(jobs: Sequence[Callable[[], T]], width: int) -> list[T]:
-    """Do several things at once and return what they return, in order; the first error ends it.
-
-    The threads do not keep this process alive: when it is interrupted it goes, and what it started goes too.
-    """
-    waiting: queue.SimpleQueue[tuple[int, Callable[[], T]]] = queue.SimpleQueue()
-    ended: queue.SimpleQueue[tuple[int, T] | BaseException] = queue.SimpleQueue()
-    for item in enumerate(jobs):
-        waiting.put(item)
-
-    def work() -> None:
-        with contextlib.suppress(queue.Empty):
-            while True:
-                number, job = waiting.get_nowait()
-                try:
-                    ended.put((number, job()))
-                except BaseException as error:  # noqa: BLE001  # handed over to the thread that waits
-                    ended.put(error)
-                    return
-
-    for _ in range(min(width, len(jobs))):
-        threading.Thread(target=work, daemon=True).start()
-    found: dict[int, T] = {}
-    for _ in jobs:
-        end = ended.get()
-        if isinstance(end, BaseException):
-            raise end
-        found[end[0]] = end[1]
-    return [found[number] for number in range(len(jobs))]

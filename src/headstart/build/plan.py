@@ -10,10 +10,21 @@ from headstart.julia import Capabilities, ImageLayout, JuliaVersion, Target
 from headstart.names import Fqrn, JuliaName, ReleaseId, Sha256
 from headstart.project import LOCK_FILE, PROJECT_FILE, ImageKind, Local, Package, Settings, Standard, Tracked
 from headstart.record import canonical
-from headstart.release import ImageRecord, JuliaTree, Release, SystemImage
+from headstart.release import (
+    Code,
+    ImageRecord,
+    JuliaTree,
+    LayeredImages,
+    PackageImages,
+    Release,
+    SystemImage,
+)
 from headstart.script import launcher
 
-RECIPE = "1"
+STARTUP_FOLDER = "startup"
+"""An environment of the release's own, whose package keeps what the stack's scripts compile."""
+STARTUP_FILE = f"{STARTUP_FOLDER}/startup.jl"
+RECIPE = "3"
 """Grows when the way of building changes in a manner that the texts of the recipe do not show."""
 
 
@@ -32,6 +43,27 @@ class Inputs:
     recipe: Mapping[str, str]
     """The Julia scripts that the build runs, by file name."""
 
+    @property
+    def has_image(self) -> bool:
+        """Whether the release has a system image of its own."""
+        return self.settings.image is not ImageKind.PACKAGES
+
+    @property
+    def has_packages(self) -> bool:
+        """Whether it has package images: of the stack, or of the standard library for its own system image."""
+        return self.settings.image is not ImageKind.SYSTEM or self.capabilities.stdlib_anew
+
+    @property
+    def has_startup(self) -> bool:
+        """Whether methods that the stack's scripts need are kept in package images of the release's own."""
+        return self.settings.image is not ImageKind.SYSTEM
+
+    @property
+    def relocatable(self) -> bool:
+        """Whether the release runs from another path: a cache file may hold on to paths, an image does not."""
+        can = self.capabilities
+        return can.relocatable_caches if self.has_packages else can.relocatable
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildPlan:
@@ -42,7 +74,14 @@ class BuildPlan:
     digests: Mapping[str, str]
     """What the id was made of."""
     packages: tuple[Package, ...]
-    """What goes into the image, leaf first."""
+    """What is compiled, leaf first."""
+    in_image: tuple[Package, ...]
+    """Those of them that go into a system image, leaf first; none when Julia's own is used."""
+
+    @property
+    def on_top(self) -> tuple[Package, ...]:
+        """Those that become package images, leaf first."""
+        return tuple(package for package in self.packages if package not in self.in_image)
 
     @property
     def path(self) -> str:
@@ -71,11 +110,21 @@ class BuildPlan:
             f"path       {self.path}",
             f"julia      {self.julia} ({len(inputs.julia.files)} files)",
             f"lock       {tracked} packages by tree hash, {local} by path, {standard} of Julia's own",
-            f"compile    {names}",
+            *_packages_lines(self, names),
             f"workload   {inputs.settings.workload or 'none'}",
             *(line for one in inputs.targets for line in _image_lines(one)),
             f"smoke      {inputs.settings.smoke or inputs.settings.workload or 'loading the packages'}",
         )
+
+
+def _packages_lines(todo: BuildPlan, names: str) -> list[str]:
+    kind = todo.inputs.settings.image
+    if kind is not ImageKind.BOTH:
+        what = "package images" if kind is ImageKind.PACKAGES else "system image"
+        return [f"compile    {names} ({what})"]
+    inside = " ".join(package.name for package in todo.in_image)
+    on_top = " ".join(package.name for package in todo.on_top) or "none"
+    return [f"compile    {inside} (system image)", f"           {on_top} (package images on top)"]
 
 
 def _image_lines(target: Target) -> list[str]:
@@ -93,9 +142,10 @@ def plan(inputs: Inputs) -> BuildPlan:
         IncompatibleError: this Julia cannot read the lock, or lacks what the lock takes for its own.
     """
     settings = inputs.settings
-    if settings.image is not ImageKind.SYSTEM:
+    if settings.image is not ImageKind.SYSTEM and not inputs.capabilities.package_images:
         raise ConfigurationError(
-            f"image = {settings.image.value!r}: this Headstart builds system images only", hint='use "sysimage"'
+            f"Headstart.toml: image is {settings.image.value!r}, which Julia {inputs.version} does not have",
+            hint='use image = "sysimage", or Julia 1.9 or newer',
         )
     if inputs.capabilities.image_layout is ImageLayout.UNKNOWN:
         raise ConfigurationError(
@@ -118,10 +168,48 @@ def plan(inputs: Inputs) -> BuildPlan:
     own = inputs.project.project
     packages = inputs.project.lock.compiled(own)
     if own.name and own.uuid:
-        packages += (Package(name=own.name, uuid=own.uuid, source=Local("."), dependencies=()),)
+        needs = tuple(sorted(own.dependencies.items()))
+        packages += (Package(name=own.name, uuid=own.uuid, source=Local("."), dependencies=needs),)
     return BuildPlan(
-        inputs=inputs, id=ReleaseId(Sha256.of(canonical(digests)).hex[:16]), digests=digests, packages=packages
+        inputs=inputs,
+        id=ReleaseId(Sha256.of(canonical(digests)).hex[:16]),
+        digests=digests,
+        packages=packages,
+        in_image=_in_image(inputs, packages),
     )
+
+
+def _in_image(inputs: Inputs, packages: tuple[Package, ...]) -> tuple[Package, ...]:
+    """What goes into the system image: all, none, or the heavy packages and what they depend on.
+
+    Raises:
+        ConfigurationError: a heavy package is not in the lock, or nothing says which ones are heavy.
+    """
+    settings = inputs.settings
+    if settings.image is ImageKind.SYSTEM:
+        return packages
+    if settings.image is ImageKind.PACKAGES:
+        return ()
+    names = settings.heavy or tuple(one.name for one in packages if isinstance(one.source, Tracked))
+    if not names:
+        raise ConfigurationError(
+            'Headstart.toml: image is "both", and the lock has no package from a registry for the image',
+            hint='name the packages of the system image, as in heavy = ["DataFrames"]',
+        )
+    unknown = sorted(set(names) - {package.name for package in packages})
+    if unknown:
+        raise ConfigurationError(
+            f"Headstart.toml: heavy names {', '.join(unknown)}, which is no package of the lock to be compiled",
+            hint=f"it has {', '.join(package.name for package in packages)}",
+        )
+    reached: set[str] = set()
+    pending = [package for package in packages if package.name in names]
+    while pending:
+        package = pending.pop()
+        if package.uuid not in reached:
+            reached.add(package.uuid)
+            pending += inputs.project.lock.needs(package)
+    return tuple(package for package in packages if package.uuid in reached)
 
 
 def _check_standard(inputs: Inputs) -> None:
@@ -145,7 +233,7 @@ def _check_standard(inputs: Inputs) -> None:
 
 
 def _digests(inputs: Inputs) -> dict[str, str]:
-    settings = inputs.settings
+    settings, can = inputs.settings, inputs.capabilities
 
     def script(path: str) -> str:
         return inputs.project.digest(path).hex if path else "none"
@@ -159,7 +247,9 @@ def _digests(inputs: Inputs) -> dict[str, str]:
         "sources": inputs.project.digest().hex,
         "workload": script(settings.workload),
         "smoke": script(settings.smoke),
+        "image": " ".join((settings.image, *settings.heavy)),
         "targets": " ".join(f"{one.level}={one.cpu_target}" for one in inputs.targets),
+        "options": " ".join((*can.build_options, *can.cache_options, f"stdlib_anew={can.stdlib_anew}")),
         "recipe": Sha256.of(canonical([RECIPE, dict(inputs.recipe)])).hex,
         "launcher": Sha256.of(_specimen(inputs)).hex,
     }
@@ -167,25 +257,50 @@ def _digests(inputs: Inputs) -> dict[str, str]:
 
 def _specimen(inputs: Inputs) -> bytes:
     """The launch script as it would be but for the id: it is part of the release, so it is an input."""
-    images = tuple(image_record(target, size=0, seconds=0.0) for target in inputs.targets)
+    images = tuple(
+        image_record(target, image_code(inputs, target, system=0, packages=0, count=0), seconds=0.0)
+        for target in inputs.targets
+    )
     return launcher(release_record(inputs, ReleaseId("0" * 16), images)).encode()
 
 
-def image_record(target: Target, *, size: int, seconds: float) -> ImageRecord:
+def image_record(target: Target, code: Code, *, seconds: float) -> ImageRecord:
     """The record of one image; what it records of itself has been checked against the target."""
     return ImageRecord(
         target=target.level,
         cpu_target=target.cpu_target,
         recorded=target.recorded,
         features=target.features,
-        code=SystemImage(path=image_path(target), size=size),
+        code=code,
         build_seconds=round(seconds, 1),
     )
 
 
+def image_code(inputs: Inputs, target: Target, *, system: int, packages: int, count: int) -> Code:
+    """What an image is made of.
+
+    Args:
+        inputs: they decide of which kinds it is.
+        target: for which level.
+        system: bytes of the system image, where it has one.
+        packages: bytes of the package images, where it has some.
+        count: how many of these.
+    """
+    image = SystemImage(path=image_path(target), size=system)
+    if not inputs.has_packages:
+        return image
+    depot = PackageImages(path=image_depot(target), size=packages, count=count)
+    return LayeredImages(system=image, packages=depot) if inputs.has_image else depot
+
+
 def image_path(target: Target) -> str:
     """The system image inside the release."""
-    return f"images/{target.level}/sys.so"
+    return f"{image_depot(target)}/sys.so"
+
+
+def image_depot(target: Target) -> str:
+    """The depot of package images inside the release."""
+    return f"images/{target.level}"
 
 
 def release_record(inputs: Inputs, release: ReleaseId, images: tuple[ImageRecord, ...]) -> Release:
@@ -202,9 +317,9 @@ def release_record(inputs: Inputs, release: ReleaseId, images: tuple[ImageRecord
         julia_share=julia.share,
         julia_library_path=julia.library_path,
         julia_options=inputs.capabilities.run_options,
-        relocatable=inputs.capabilities.relocatable,
-        startup="",
-        load_path=(),
+        relocatable=inputs.relocatable,
+        startup=STARTUP_FILE if inputs.has_startup else "",
+        load_path=(STARTUP_FOLDER,) if inputs.has_startup else (),
         inputs={},
         images=images,
         files={},

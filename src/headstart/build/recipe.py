@@ -5,15 +5,17 @@ Julia at its own, and what is thrown away below ``.build``. So no path of the bu
 """
 
 import os
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from headstart.build.plan import BuildPlan, image_path
+from headstart.build.plan import STARTUP_FOLDER, BuildPlan, image_depot, image_path
 from headstart.julia import Target
 from headstart.namespace import Bind, wrap
 from headstart.process import Command
+from headstart.project import Package
 from headstart.script import LAUNCHER_PATH
 
 BUILD: Final = ".build"
@@ -24,6 +26,9 @@ _TERMINAL: Final = "import os, pty, sys; sys.exit(os.waitstatus_to_exitcode(pty.
 
 WAYS: Final = ("pipe", "file", "terminal")
 """What standard output may be. Julia compiles printing for each of them anew."""
+LOADED: Final = ".loaded"
+"""Ending of the file that names the packages which a traced script has loaded."""
+_EXTENSION: Final = re.compile(r"Error during loading of extension (\S+) of (\S+?),")
 _FAILED: Final = "headstart-failed: "
 _PLACE: Final = "in expression starting at "
 
@@ -73,14 +78,18 @@ class Workshop:
 
     def environment(self, depot: str) -> dict[str, str]:
         """What a Julia of the build sees: nothing of the user's."""
-        julia = self.plan.inputs.julia
+        inputs = self.plan.inputs
+        julia = inputs.julia
         share = f"{self.plan.julia_path}/{julia.share}"
+        depots = [depot, f"{self.plan.path}/depot"]
+        if inputs.has_packages and inputs.relocatable:
+            depots.append(self.plan.path)
         variables = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": self.scratch("home"),
             "TMPDIR": self.scratch("tmp"),
             "LANG": "C.UTF-8",
-            "JULIA_DEPOT_PATH": f"{depot}:{self.plan.path}/depot:{share}",
+            "JULIA_DEPOT_PATH": ":".join((*depots, share)),
             "JULIA_LOAD_PATH": "@:@stdlib",
             "JULIA_PROJECT": f"{self.plan.path}/project",
             "JULIA_NUM_THREADS": "1",
@@ -96,9 +105,12 @@ class Workshop:
         return variables
 
     def julia(self, *words: str) -> tuple[str, ...]:
-        """A start of the stock Julia that works towards an image."""
-        options = ("--startup-file=no", "--history-file=no", "--color=no")
-        return (self.program, *options, *self.plan.inputs.capabilities.build_options, *words)
+        """A start of the stock Julia that works towards a system image."""
+        return self.plain_julia(*self.plan.inputs.capabilities.build_options, *words)
+
+    def plain_julia(self, *words: str) -> tuple[str, ...]:
+        """A start of the stock Julia."""
+        return (self.program, "--startup-file=no", "--history-file=no", "--color=no", *words)
 
     def command(self, argv: tuple[str, ...], env: Mapping[str, str]) -> Command:
         """Run ``argv`` inside, with everything writable."""
@@ -112,25 +124,43 @@ class Workshop:
         """One of the recipe's scripts."""
         return self.scratch("recipe", name)
 
-    def packages(self) -> tuple[str, ...]:
-        """The packages as the recipe's scripts take them."""
-        return tuple(f"{package.uuid}={package.name}" for package in self.plan.packages)
+    def depot(self, target: Target) -> str:
+        """The depot of a target's package images."""
+        return f"{self.plan.path}/{image_depot(target)}"
+
+    def package_images(self, target: Target, script: str, packages: Iterable[Package] = ()) -> Command:
+        """Compile packages into a target's own depot, each with its native code.
+
+        Args:
+            target: the CPU level; workers take it from ``JULIA_CPU_TARGET`` (``base/loading.jl``, 1.9:2085).
+            script: the recipe that names or loads them.
+            packages: what to load, leaf first.
+        """
+        image = ("-J", self.image(target)) if self.plan.inputs.has_image else ()
+        env = self.environment(self.depot(target))
+        env |= {"JULIA_CPU_TARGET": target.cpu_target, "JULIA_LOAD_PATH": self._load_path()}
+        options = self.plan.inputs.capabilities.cache_options
+        return self.command(self.plain_julia(*image, *options, self.recipe(script), *named(packages)), env)
+
+    def _load_path(self) -> str:
+        return f"@:@stdlib:{self.plan.path}/{STARTUP_FOLDER}"
 
     def precompile(self) -> Command:
         """Compile the packages' caches into a depot that is thrown away."""
         env = self.environment(self.scratch("depot"))
-        return self.command(self.julia(self.recipe("precompile.jl"), *self.packages()), env)
+        return self.command(self.julia(self.recipe("precompile.jl"), *named(self.plan.packages)), env)
 
     def trace(self, script: tuple[str, ...], way: str, statements: str) -> Command:
-        """Run a script in an ordinary Julia and note what it compiles.
+        """Run a script in an ordinary Julia and note what it compiles, and which packages it has loaded.
 
         Args:
             script: the words after Julia's options.
             way: what standard output is.
-            statements: the file for the notes.
+            statements: the file for the notes; the packages are noted beside it.
         """
-        argv = self.julia(f"--trace-compile={statements}", *script)
-        return self._inside(argv, self.environment(self.scratch("depot")), way=way)
+        argv = self.julia(f"--trace-compile={statements}", "-L", self.recipe("loaded.jl"), *script)
+        env = {**self.environment(self.scratch("depot")), "HEADSTART_LOADED": statements + LOADED}
+        return self._inside(argv, env, way=way)
 
     def compile(self, target: Target, statements: str) -> Command:
         """Write the image's object code."""
@@ -138,7 +168,7 @@ class Workshop:
             *("-C", target.cpu_target, "-O3", "--threads=1"),
             f"--sysimage={self.stock_image}",
             f"--output-o={self.object(target)}",
-            *(self.recipe("build_image.jl"), statements, *self.packages()),
+            *(self.recipe("build_image.jl"), statements, *named(self.plan.in_image)),
         )
         return self.command(argv, self.environment(self.scratch("depot")))
 
@@ -184,6 +214,11 @@ class Workshop:
         return Command(argv=_tethered(through(way, inside)), env=env, cwd="/")
 
 
+def named(packages: Iterable[Package]) -> tuple[str, ...]:
+    """Packages as the recipe's scripts take them."""
+    return tuple(f"{package.uuid}={package.name}" for package in packages)
+
+
 def _tethered(argv: tuple[str, ...]) -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", "-c", _TETHER, *argv)
 
@@ -204,6 +239,12 @@ def failed_package(output: bytes) -> str:
         if line.startswith(_FAILED):
             return line.removeprefix(_FAILED).strip()
     return ""
+
+
+def failed_extension(output: bytes) -> str:
+    """The extension that Julia says it could not load (``base/loading.jl``, 1.10:1301); empty when none."""
+    found = _EXTENSION.search(output.decode(errors="replace"))
+    return f"extension {found[1]} of {found[2]}" if found else ""
 
 
 def said(output: bytes) -> str:

@@ -26,14 +26,13 @@ class SmokeTest:
     Args:
         shop: where the release is.
         must: runs a command, and raises when it fails.
-        script: the script's path; empty to run ``loading`` instead.
-        loading: a line of Julia that loads the packages.
+        script: the words that start it: its path, or ``-e`` and its text.
     """
 
-    def __init__(self, shop: Workshop, must: Must, script: str, loading: str) -> None:
+    def __init__(self, shop: Workshop, must: Must, script: tuple[str, ...]) -> None:
         self._shop = shop
         self._must = must
-        self._words = (script,) if script else ("-e", loading)
+        self._words = script
 
     def left(self, target: Target) -> frozenset[str]:
         """The statements that one image still compiles; none when it is good."""

@@ -1,0 +1,65 @@
+"""The startup environment of a release with package images: what its scripts compile, kept ready.
+
+Theory of operation. A package image holds the native code of what its package compiles while it is itself
+precompiled, not of what a script makes of several packages later. So a release has a package of its own,
+``HeadstartStartup``, which is empty, and extensions of it, one for each set of packages that a traced script
+has loaded. While an extension is precompiled it replays the statements that the scripts were seen to compile:
+Julia keeps the code of a method that is asked for by ``precompile``, whoever's method it is
+(``has_backedge_to_worklist`` in ``src/staticdata_utils.c``, 1.9 to 1.12). Every start loads the empty package
+(``-L startup.jl``), and Julia itself loads an extension as soon as all of its packages are there
+(``run_extension_callbacks`` in ``base/loading.jl``, since 1.9). A job that uses but a part of the stack loads
+only that part.
+
+The environment stands behind the project and the standard library in the load path, and has no lock: each name
+is found there by its UUID, and its place by the lock of the project in front.
+"""
+
+import uuid
+from collections.abc import Mapping
+from typing import Final
+
+from headstart.project import Package
+
+PARENT: Final = "HeadstartStartup"
+PARENT_UUID: Final = str(uuid.uuid5(uuid.NAMESPACE_URL, "headstart:startup"))
+STATEMENTS: Final = "statements"
+_EXTENSION: Final = f"{PARENT}Ext"
+
+Groups = Mapping[tuple[Package, ...], frozenset[str]]
+"""Statements by the packages that must be loaded for them, which are sorted by name."""
+
+
+def startup_files(groups: Groups, replay: str) -> dict[str, str]:
+    """The environment's files, by path below it.
+
+    Args:
+        groups: what to keep ready; groups without packages or statements are left out.
+        replay: Julia code that replays the file of statements beside it.
+    """
+    kept = {packages: lines for packages, lines in groups.items() if packages and lines}
+    packages = {package.name: package.uuid for group in kept for package in group}
+    extensions = {f"{_EXTENSION}{number}": group for number, group in enumerate(kept, 1)}
+    project = [f'name = "{PARENT}"', f'uuid = "{PARENT_UUID}"', "", "[weakdeps]"]
+    project += [f'{name} = "{packages[name]}"' for name in sorted(packages)]
+    project += ["", "[extensions]"]
+    for name, group in extensions.items():
+        project.append(f"{name} = [{', '.join(_quoted(package.name) for package in group)}]")
+    files = {
+        "Project.toml": "\n".join(project) + "\n",
+        f"src/{PARENT}.jl": f"# Empty; its extensions hold code.\nmodule {PARENT}\nend\n",
+        "startup.jl": f'Base.require(Base.PkgId(Base.UUID("{PARENT_UUID}"), "{PARENT}"))\n',
+    }
+    for name, group in extensions.items():
+        loads = ", ".join((PARENT, *(package.name for package in group)))
+        files[f"ext/{name}/{name}.jl"] = f"module {name}\nusing {loads}\n{replay}end\n"
+        files[f"ext/{name}/{STATEMENTS}"] = "".join(sorted(kept[group]))
+    return files
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+def extension_names(groups: Groups) -> tuple[str, ...]:
+    """The extensions that ``startup_files`` makes of the same groups."""
+    return tuple(f"{_EXTENSION}{number}" for number, _ in enumerate(filter(all, groups.items()), 1))
