@@ -70,7 +70,7 @@ class Settings:
             raise table.wrong("image", "sysimage, pkgimages or both")
         if "heavy" in table.value and image != ImageKind.BOTH:
             raise ConfigurationError(
-                f'{file}: heavy says what goes into the system image of image = "both", and image is {image!r}',
+                f'{file}: heavy goes with image = "both", and image is "{image}"',
                 hint='take heavy away, or say image = "both"',
             )
         targets = table.texts("targets") if "targets" in table.value else ("x86-64", "x86-64-v3")
@@ -114,6 +114,12 @@ class Project:
             ConfigurationError: naming the file and the key.
         """
         table = TomlTable.parse(text, file)
+        if "manifest" in table.value:
+            # Julia then takes that file, whatever stands beside the project (base/loading.jl, 1.11:755).
+            raise ConfigurationError(
+                f"{file}: manifest names another lock than the {LOCK_FILE} beside it",
+                hint=f"take the key away and keep the lock as {LOCK_FILE}",
+            )
         dependencies = table.table("deps")
         return cls(
             name=table.text_or("name", ""),

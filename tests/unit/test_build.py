@@ -223,6 +223,22 @@ def test_the_stage_cannot_be_the_project(tmp_path: Path, install: JuliaInstall, 
         fake_plan(project, install, tmp_path / "link")
 
 
+def test_a_lock_that_another_minor_version_resolved_is_refused(
+    tmp_path: Path, install: JuliaInstall, project: Path
+) -> None:
+    inputs = fake_inputs(project, install, tmp_path / "stage")
+
+    def resolved_by(version: str) -> Inputs:
+        lock = dataclasses.replace(inputs.project.lock, julia=version)
+        return dataclasses.replace(inputs, project=dataclasses.replace(inputs.project, lock=lock))
+
+    assert plan(resolved_by("1.5.0")).id == plan(inputs).id
+    with pytest.raises(
+        IncompatibleError, match=r"resolved by Julia 1\.6\.2, and the release would be built with"
+    ):
+        plan(resolved_by("1.6.2"))
+
+
 @pytest.mark.parametrize("kind", ["pkgimages", "both"])
 def test_a_julia_without_package_images_is_refused(
     tmp_path: Path, install: JuliaInstall, project: Path, kind: str

@@ -179,3 +179,15 @@ def test_a_path_with_odd_characters_stays_what_it_is() -> None:
     written = with_paths(LOCK, {"packages/App": odd})
     package = next(one for one in Lock.parse(written, "m").packages if one.name == "App")
     assert package.source == Local(odd)
+
+
+def test_a_project_that_names_another_lock_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"x/Project\.toml: manifest names another lock"):
+        Project.parse('manifest = "other/Manifest.toml"\n', "x/Project.toml")
+
+
+def test_heavy_goes_with_both_kinds_of_image() -> None:
+    both = Settings.parse('name = "a"\nimage = "both"\nheavy = ["A", "B"]\n', "Headstart.toml")
+    assert (both.image, both.heavy) == (ImageKind.BOTH, ("A", "B"))
+    with pytest.raises(ConfigurationError, match='heavy goes with image = "both", and image is "sysimage"'):
+        Settings.parse('name = "a"\nheavy = ["A"]\n', "Headstart.toml")

@@ -160,6 +160,7 @@ def plan(inputs: Inputs) -> BuildPlan:
             " and would find no package in it",
             hint="build with Julia 1.6.2 or newer, or resolve the project with the Julia that it is built with",
         )
+    _check_resolver(inputs)
     _check_standard(inputs)
     for key, script in (("workload", settings.workload), ("smoke", settings.smoke)):
         if script and script not in inputs.project.files:
@@ -210,6 +211,23 @@ def _in_image(inputs: Inputs, packages: tuple[Package, ...]) -> tuple[Package, .
             reached.add(package.uuid)
             pending += inputs.project.lock.needs(package)
     return tuple(package for package in packages if package.uuid in reached)
+
+
+def _check_resolver(inputs: Inputs) -> None:
+    """Refuse a lock that another minor version of Julia has resolved: the standard library may differ.
+
+    Pkg only warns (``Pkg/src/manifest.jl``, 1.10:344); but what it warns of would be published. The older
+    format of a lock does not say who resolved it.
+    """
+    if not inputs.project.lock.julia:
+        return
+    resolver = JuliaVersion.parse(inputs.project.lock.julia)
+    version = inputs.version
+    if (resolver.major, resolver.minor) != (version.major, version.minor):
+        raise IncompatibleError(
+            f"{LOCK_FILE} was resolved by Julia {resolver}, and the release would be built with {version}",
+            hint=f"build with Julia {resolver.major}.{resolver.minor}, or resolve the project with {version}",
+        )
 
 
 def _check_standard(inputs: Inputs) -> None:
