@@ -98,25 +98,29 @@ class ImageBuilder:
         pending = self._inputs.targets
         found: dict[str, ImageRecord] = {}
         left: dict[Target, frozenset[str]] = {}
+        faulty: tuple[Target, ...] = ()
         for number in range(1, ROUNDS + 1):
             self._startup(groups)
             found |= {record.target: record for record in self._round(number, pending, groups)}
             images = tuple(found[target.level] for target in self._inputs.targets if target.level in found)
             self._launcher(images)
             left = {target: self._smoke(target, smoke) for target in pending}
-            pending = tuple(target for target in pending if left[target])
-            if not pending:
+            faulty = tuple(target for target in pending if left[target])
+            if not faulty:
                 return images
             key = self._trigger(smoked)
-            fresh = {line for target in pending for line in replayable("".join(left[target]))} - groups[key]
+            fresh = {line for target in faulty for line in replayable("".join(left[target]))} - groups[key]
             if not fresh:
                 if self._julias_own(left):
                     return images
                 break
             groups[key] |= fresh
+            if not self._inputs.has_startup:
+                # A startup environment is of all targets, and what is compiled of it must be of the same text.
+                pending = faulty
         raise BuildError(
-            f"the smoke test of {pending[0].level} still compiles {len(left[pending[0]])} methods: "
-            + "; ".join(line.strip() for line in sorted(left[pending[0]])[:3]),
+            f"the smoke test of {faulty[0].level} still compiles {len(left[faulty[0]])} methods: "
+            + "; ".join(line.strip() for line in sorted(left[faulty[0]])[:3]),
             hint="what a script defines itself is compiled at every start: move it into a package; "
             f"the full log is {self._log}",
         )
@@ -127,7 +131,8 @@ class ImageBuilder:
         A method that Julia's system image knows, but has no code for, is compiled by each process that calls
         it: a package image keeps code for new signatures only (``src/precompile_utils.c``, 1.10 and 1.11).
         """
-        if self._inputs.has_image:
+        if not self._inputs.has_startup:
+            # A system image holds them all.
             return False
         names = "|".join(re.escape(package.name) for package in self._plan.packages)
         foreign = re.compile(rf"\b(Main|{PARENT}\w*|{names})\.")
