@@ -42,6 +42,10 @@ WORKERS: Final = 6
 """Threads that fetch: more than cores, because some of them wait for the network."""
 
 
+Needed = tuple[tuple[str, tuple[str, ...]], ...]
+"""Units of a cache, each with the digests of which it may be, the least first."""
+
+
 class Source(Protocol):
     """Where a plan's entries and a hydration's objects come from: a verified state of a repository."""
 
@@ -99,7 +103,7 @@ def units(release: Release, image: ImageRecord) -> tuple[str, str, str]:
     return f"julia/{release.julia}", home, f"{home}/{image.directory}"
 
 
-def needed(release: Release, digest: Sha256, image: ImageRecord) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def needed(release: Release, digest: Sha256, image: ImageRecord) -> Needed:
     """The units that a launch needs, each with the digests of which it may be; the first is the least of them.
 
     A Julia is in a cache in part, or with its own system image and compiled packages too.
@@ -118,9 +122,7 @@ def needed(release: Release, digest: Sha256, image: ImageRecord) -> tuple[tuple[
     )
 
 
-def lacking(
-    wanted: tuple[tuple[str, tuple[str, ...]], ...], have: Callable[[str, str], bool]
-) -> tuple[tuple[str, str], ...]:
+def lacking(wanted: Needed, have: Callable[[str, str], bool]) -> tuple[tuple[str, str], ...]:
     """The units of ``needed`` that are not there, each with the least digest that will do."""
     return tuple((unit, digests[0]) for unit, digests in wanted if not any(have(unit, one) for one in digests))
 

@@ -80,6 +80,18 @@ def needs_scratch(release: Release) -> bool:
     return "--compiled-modules=strict" in release.julia_options
 
 
+def own_depots(root: str, share: str, *, movable_caches: bool) -> tuple[str, ...]:
+    """The depots of a release behind that of its image; a build must see the same ones as a start.
+
+    Args:
+        root: where its directory is to be seen.
+        share: where its Julia's bundled depot is to be seen.
+        movable_caches: whether it has cache files that bear another path: these name their sources by the depot
+            that they are in, so the project's own need one too.
+    """
+    return (f"{root}/depot", *((root,) if movable_caches else ()), share)
+
+
 def settings(
     release: Release, root: str, julia: str, *, scratch: str = "", packages: Sequence[PackageImages] = ()
 ) -> Mapping[str, str]:
@@ -92,11 +104,11 @@ def settings(
         scratch: a depot of the user's own, or nothing.
         packages: the chosen image's package images.
     """
-    depots = [*(f"{root}/{part.path}" for part in packages), f"{root}/depot"]
-    if release.relocatable and any(image.packages for image in release.images):
-        # A cache file names its sources by the depot that they are in, so the project's own need one too.
-        depots.append(root)
-    depots.append(f"{julia}/{release.julia_share}")
+    movable_caches = release.relocatable and any(image.packages for image in release.images)
+    depots = [
+        *(f"{root}/{part.path}" for part in packages),
+        *own_depots(root, f"{julia}/{release.julia_share}", movable_caches=movable_caches),
+    ]
     if scratch and ":" not in scratch and needs_scratch(release):
         depots.insert(0, scratch)
     variables = {

@@ -11,7 +11,7 @@ from headstart.build.caches import check_caches, forget, forget_all, tidy
 from headstart.build.images import replayable
 from headstart.build.recipe import failed_extension
 from headstart.build.sources import FIXED_TIME
-from headstart.build.startup import PARENT, PARENT_UUID, extension_names, startup_files
+from headstart.build.startup import PARENT, PARENT_UUID, startup_extensions, startup_files
 from headstart.errors import BuildError
 from headstart.julia import ImageLayout, target
 from headstart.machine import data_text
@@ -110,7 +110,7 @@ def test_the_startup_environment_has_an_extension_for_each_set_of_packages() -> 
     assert project["weakdeps"] == {"A": A.uuid, "B": B.uuid}
     # What needs no package, or has nothing to keep, has no extension.
     assert sorted(project["extensions"].values()) == [["A"], ["A", "B"]]
-    assert sorted(project["extensions"]) == sorted(extension_names(groups))
+    assert sorted(project["extensions"]) == sorted(startup_extensions(groups))
     for name, needs in project["extensions"].items():
         text = files[f"ext/{name}/{name}.jl"]
         assert text.startswith(f"module {name}\nusing {', '.join((PARENT, *needs))}\n# replay\n")

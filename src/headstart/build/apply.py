@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import IO, Final, TypeVar
+from typing import IO
 
 from headstart.build.depot import DepotBuilder
 from headstart.build.images import ImageBuilder, Traced, replayable, side_by_side
@@ -22,10 +22,6 @@ from headstart.machine import JuliaInstall
 from headstart.names import Sha256
 from headstart.process import Command, Finished, Runner
 from headstart.release import RELEASE_FILE, ImageRecord, Release
-
-T = TypeVar("T")
-_ROUNDS: Final = 3
-"""How often an image may be built until its smoke test compiles nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +111,7 @@ class _Build:
             self._step,
             log=self._log.name,
             parallel=self._means.parallel,
-        ).build(traced, smoke=self._scripts()[-1])
+        ).build(traced)
         self._finish(images)
 
     def _step(self, text: str) -> None:
@@ -172,7 +168,7 @@ class _Build:
         means.console.note(f"           {packages} packages and {artifacts} artifacts, as locked")
 
     def _scripts(self) -> tuple[tuple[str, ...], ...]:
-        """What to trace: the workload, the smoke script, and the loading of the packages."""
+        """What to trace: the loading of the packages, the workload, and last what the smoke test will start."""
         settings = self._plan.inputs.settings
         project = f"{self._plan.path}/project"
         names = dict.fromkeys(name for name in (settings.workload, settings.smoke) if name)
@@ -187,9 +183,7 @@ class _Build:
         scripts = self._scripts()
         self._step(f"tracing what {len(scripts)} scripts compile, each with {len(WAYS)} kinds of output")
         notes = self._shop.scratch("trace")
-        starts = [
-            (script, way, f"{notes}/{number}-{way}") for number, script in enumerate(scripts) for way in WAYS
-        ]
+        files = [[(way, f"{notes}/{number}-{way}") for way in WAYS] for number, _ in enumerate(scripts)]
         side_by_side(
             [
                 partial(
@@ -197,27 +191,22 @@ class _Build:
                     self._shop.trace(script, way, file),
                     f"{os.path.basename(script[-1])} fails while it is traced",
                 )
-                for script, way, file in starts
+                for script, noted in zip(scripts, files, strict=True)
+                for way, file in noted
             ],
             self._means.parallel,
         )
         return tuple(
             Traced(
                 script=script,
-                statements=frozenset(
-                    line
-                    for other, _, file in starts
-                    if other == script
-                    for line in replayable(self._noted(file))
-                ),
+                statements=frozenset(line for _, file in noted for line in replayable(self._noted(file))),
                 loaded=frozenset(
                     line.partition("=")[0]
-                    for other, _, file in starts
-                    if other == script
+                    for _, file in noted
                     for line in self._noted(file + LOADED).splitlines()
                 ),
             )
-            for script in scripts
+            for script, noted in zip(scripts, files, strict=True)
         )
 
     def _noted(self, file: str) -> str:

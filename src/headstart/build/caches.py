@@ -5,13 +5,13 @@ import shutil
 from collections.abc import Iterator
 from typing import Final
 
+from headstart.build.plan import IMAGE_FILE
 from headstart.build.sources import FIXED_TIME
 from headstart.errors import BuildError
 from headstart.image import check_targets, recorded_targets
 from headstart.julia import ImageLayout, Target
 
 COMPILED: Final = "compiled"
-_IMAGE: Final = "sys.so"
 _LEFTOVER: Final = ".pidfile"
 _TEMPORARY: Final = "jl_"
 
@@ -35,7 +35,7 @@ def tidy(depot: str) -> None:
     writes to ``jl_...`` before it renames; Pkg keeps a log of what was used.
     """
     for name in os.listdir(depot):
-        if name not in (COMPILED, _IMAGE):
+        if name not in (COMPILED, IMAGE_FILE):
             path = os.path.join(depot, name)
             shutil.rmtree(path) if os.path.isdir(path) else os.unlink(path)
     for folder, _, files in os.walk(os.path.join(depot, COMPILED)):

@@ -21,7 +21,7 @@ from headstart.build.plan import STARTUP_FOLDER, image_code, image_record
 from headstart.build.recipe import Workshop, failed_extension
 from headstart.build.smoke import SmokeTest
 from headstart.build.sources import write_file
-from headstart.build.startup import PARENT, PARENT_UUID, extension_names, startup_files
+from headstart.build.startup import PARENT, PARENT_UUID, replay_beside, startup_extensions, startup_files
 from headstart.build.trees import open_folders
 from headstart.errors import BuildError
 from headstart.image import check_targets, recorded_targets
@@ -83,18 +83,18 @@ class ImageBuilder:
         self._parallel = parallel
         self._seconds: dict[Target, float] = {}
 
-    def build(self, traced: Sequence[Traced], smoke: tuple[str, ...]) -> tuple[ImageRecord, ...]:
+    def build(self, traced: Sequence[Traced]) -> tuple[ImageRecord, ...]:
         """Build and test.
 
         Args:
-            traced: what the scripts compile.
-            smoke: the script that must compile nothing in the end, one of the traced ones.
+            traced: what the scripts compile; the last one must compile nothing in the end.
 
         Raises:
             BuildError: something does not compile, is not what it should be, or still compiles at a start.
         """
         groups = self._groups(traced)
-        smoked = next(one for one in traced if one.script == smoke)
+        smoked = traced[-1]
+        key = self._trigger(smoked)
         pending = self._inputs.targets
         found: dict[str, ImageRecord] = {}
         left: dict[Target, frozenset[str]] = {}
@@ -104,11 +104,10 @@ class ImageBuilder:
             found |= {record.target: record for record in self._round(number, pending, groups)}
             images = tuple(found[target.level] for target in self._inputs.targets if target.level in found)
             self._launcher(images)
-            left = {target: self._smoke(target, smoke) for target in pending}
+            left = {target: self._smoke(target, smoked.script) for target in pending}
             faulty = tuple(target for target in pending if left[target])
             if not faulty:
                 return images
-            key = self._trigger(smoked)
             fresh = {line for target in faulty for line in replayable("".join(left[target]))} - groups[key]
             if not fresh:
                 if self._julias_own(left):
@@ -164,12 +163,17 @@ class ImageBuilder:
     def _startup(self, groups: dict[tuple[Package, ...], frozenset[str]]) -> None:
         if not self._inputs.has_startup:
             return
-        for path, text in startup_files(groups, self._inputs.recipe["replay.jl"]).items():
-            place = os.path.join(self._made, STARTUP_FOLDER, path)
-            os.makedirs(os.path.dirname(place), exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(place)
-            write_file(place, text.encode(), program=False)
+        replay = replay_beside(self._inputs.recipe["replay.jl"])
+        for path, text in startup_files(groups, replay).items():
+            self._rewrite(f"{STARTUP_FOLDER}/{path}", text, program=False)
+
+    def _rewrite(self, path: str, text: str, *, program: bool) -> None:
+        """Write a file of the release, in place of what an earlier round wrote."""
+        place = os.path.join(self._made, path)
+        os.makedirs(os.path.dirname(place), exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(place)
+        write_file(place, text.encode(), program=program)
 
     def _round(
         self, number: int, pending: Sequence[Target], groups: dict[tuple[Package, ...], frozenset[str]]
@@ -181,7 +185,8 @@ class ImageBuilder:
         what = "compiling" if self._inputs.has_image else "compiling packages,"
         for target in pending:
             self._step(f"image {target.level}{again}: {what} with {len(statements)} statements")
-        jobs = [partial(self._image, target, file, number, extension_names(groups)) for target in pending]
+        extensions = tuple(startup_extensions(groups))
+        jobs = [partial(self._image, target, file, number, extensions) for target in pending]
         return side_by_side(jobs, self._parallel)
 
     def _image(self, target: Target, statements: str, number: int, extensions: tuple[str, ...]) -> ImageRecord:
@@ -250,12 +255,8 @@ class ImageBuilder:
             raise BuildError(f"{name} does not compile for {target.level}", hint=f"the full log is {self._log}")
 
     def _launcher(self, images: tuple[ImageRecord, ...]) -> None:
-        path = os.path.join(self._made, LAUNCHER_PATH)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
         text = launcher(dataclasses.replace(self._skeleton, images=images))
-        write_file(path, text.encode(), program=True)
+        self._rewrite(LAUNCHER_PATH, text, program=True)
         open_folders(self._shop.root)
 
     def _smoke(self, target: Target, script: tuple[str, ...]) -> frozenset[str]:

@@ -21,6 +21,7 @@ from headstart.release import (
 )
 from headstart.script import launcher
 
+IMAGE_FILE = "sys.so"
 STARTUP_FOLDER = "startup"
 """An environment of the release's own, whose package keeps what the stack's scripts compile."""
 STARTUP_FILE = f"{STARTUP_FOLDER}/startup.jl"
@@ -313,7 +314,7 @@ def image_code(inputs: Inputs, target: Target, *, system: int, packages: int, co
 
 def image_path(target: Target) -> str:
     """The system image inside the release."""
-    return f"{image_depot(target)}/sys.so"
+    return f"{image_depot(target)}/{IMAGE_FILE}"
 
 
 def image_depot(target: Target) -> str:

@@ -16,7 +16,7 @@ from headstart.julia import Target
 from headstart.namespace import Bind, wrap
 from headstart.process import Command
 from headstart.project import Package
-from headstart.script import LAUNCHER_PATH
+from headstart.script import LAUNCHER_PATH, own_depots
 
 BUILD: Final = ".build"
 NOBODY: Final = 65534
@@ -81,15 +81,14 @@ class Workshop:
         inputs = self.plan.inputs
         julia = inputs.julia
         share = f"{self.plan.julia_path}/{julia.share}"
-        depots = [depot, f"{self.plan.path}/depot"]
-        if inputs.has_packages and inputs.relocatable:
-            depots.append(self.plan.path)
+        movable_caches = inputs.has_packages and inputs.relocatable
+        depots = (depot, *own_depots(self.plan.path, share, movable_caches=movable_caches))
         variables = {
             "PATH": "/usr/local/bin:/usr/bin:/bin",
             "HOME": self.scratch("home"),
             "TMPDIR": self.scratch("tmp"),
             "LANG": "C.UTF-8",
-            "JULIA_DEPOT_PATH": ":".join((*depots, share)),
+            "JULIA_DEPOT_PATH": ":".join(depots),
             "JULIA_LOAD_PATH": "@:@stdlib",
             "JULIA_PROJECT": f"{self.plan.path}/project",
             "JULIA_NUM_THREADS": "1",

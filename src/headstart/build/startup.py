@@ -33,12 +33,11 @@ def startup_files(groups: Groups, replay: str) -> dict[str, str]:
     """The environment's files, by path below it.
 
     Args:
-        groups: what to keep ready; groups without packages or statements are left out.
+        groups: what to keep ready.
         replay: Julia code that replays the file of statements beside it.
     """
-    kept = {packages: lines for packages, lines in groups.items() if packages and lines}
-    packages = {package.name: package.uuid for group in kept for package in group}
-    extensions = {f"{_EXTENSION}{number}": group for number, group in enumerate(kept, 1)}
+    extensions = startup_extensions(groups)
+    packages = {package.name: package.uuid for group in extensions.values() for package in group}
     project = [f'name = "{PARENT}"', f'uuid = "{PARENT_UUID}"', "", "[weakdeps]"]
     project += [f'{name} = "{packages[name]}"' for name in sorted(packages)]
     project += ["", "[extensions]"]
@@ -52,7 +51,7 @@ def startup_files(groups: Groups, replay: str) -> dict[str, str]:
     for name, group in extensions.items():
         loads = ", ".join((PARENT, *(package.name for package in group)))
         files[f"ext/{name}/{name}.jl"] = f"module {name}\nusing {loads}\n{replay}end\n"
-        files[f"ext/{name}/{STATEMENTS}"] = "".join(sorted(kept[group]))
+        files[f"ext/{name}/{STATEMENTS}"] = "".join(sorted(groups[group]))
     return files
 
 
@@ -60,6 +59,12 @@ def _quoted(text: str) -> str:
     return f'"{text}"'
 
 
-def extension_names(groups: Groups) -> tuple[str, ...]:
-    """The extensions that ``startup_files`` makes of the same groups."""
-    return tuple(f"{_EXTENSION}{number}" for number, _ in enumerate(filter(all, groups.items()), 1))
+def replay_beside(function: str) -> str:
+    """Julia code that replays the statements beside it; ``function`` takes a file and a module."""
+    return f"({function})(joinpath(@__DIR__, {_quoted(STATEMENTS)}), @__MODULE__)\n"
+
+
+def startup_extensions(groups: Groups) -> dict[str, tuple[Package, ...]]:
+    """The extensions, and what each waits for; groups without packages or statements have none."""
+    kept = [packages for packages, lines in groups.items() if packages and lines]
+    return {f"{_EXTENSION}{number}": packages for number, packages in enumerate(kept, 1)}

@@ -149,9 +149,7 @@ class _Launch:
                 break
         return cache.root
 
-    def _check_replacement(
-        self, cache: Cache, resolved: Resolved, needed: tuple[tuple[str, tuple[str, ...]], ...]
-    ) -> None:
+    def _check_replacement(self, cache: Cache, resolved: Resolved, needed: hydrate.Needed) -> None:
         """Refuse other bytes for what is here already, unless a channel or a digest vouches for them."""
         choice = self._reference.choice
         if resolved.pointer is not None or (isinstance(choice, DigestPrefix) and choice.pins):

@@ -17,34 +17,7 @@ for word in ARGS[2:end]
     end
 end
 
-let staging = Module(), done = 0, left = 0
-    for line in eachline(ARGS[1])
-        try
-            types = Meta.parse(line).args[2:end]
-            signature = nothing
-            # A statement names modules that are loaded but not visible here: bind each when it is asked for.
-            for attempt in 1:100
-                try
-                    signature = Core.eval(staging, Expr(:tuple, types...))
-                    break
-                catch problem
-                    problem isa UndefVarError || rethrow()
-                    found = nothing
-                    for (id, loaded) in Base.loaded_modules
-                        id.name == String(problem.var) && (found = loaded)
-                    end
-                    found === nothing && rethrow()
-                    Core.eval(staging, Expr(:const, Expr(:(=), problem.var, found)))
-                end
-            end
-            precompile(signature...) ? (done += 1) : error("no such method")
-        catch problem
-            left += 1
-            println(stderr, "headstart-skipped: ", line)
-        end
-    end
-    println(stderr, "headstart-replayed: ", done, " statements, skipped ", left)
-end
+Base.invokelatest(include(joinpath(@__DIR__, "replay.jl")), ARGS[1], Module())
 
 empty!(Core.ARGS)
 empty!(Base.ARGS)

@@ -1,7 +1,9 @@
-# Asks for the code of every statement in the file beside this one, while the module that this is a part of is
-# precompiled: only that one is open for evaluation then.
-let staging = @__MODULE__, done = 0, left = 0
-    for line in eachline(joinpath(@__DIR__, "statements"))
+# A function that asks for the code of every statement in a file, in the process that writes an image.
+# staging is the module that names are bound in. While a package is precompiled it must be that package's own: only
+# that one is open for evaluation then.
+function (file, staging)
+    done = left = 0
+    for line in eachline(file)
         try
             types = Meta.parse(line).args[2:end]
             signature = nothing
