@@ -1,5 +1,9 @@
-"""A real Julia for tests: where it is, and how a test starts it."""
+"""Real Julias for tests: where they are, and how a test starts one.
 
+Tests run on the usual one, and on those that HEADSTART_TEST_JULIAS names: paths of programs, colons between.
+"""
+
+import functools
 import os
 import subprocess
 from collections.abc import Mapping
@@ -8,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from headstart.julia import JuliaVersion
+
 REPO = Path(__file__).resolve().parent.parent
 JETS = REPO / "examples" / "jets"
+BUILDS = REPO / ".cache" / "test-builds"
+"""Where builds are kept from one run of the tests to the next; each Julia has a folder of its own there."""
 # Leaf first: Debian's build of 1.5.3 crashes when precompiling a package makes it precompile another.
 JETS_PACKAGES = ("FourMomenta", "HepMCAscii", "JetClustering", "JetHistograms", "JetAnalysis")
 
@@ -21,6 +29,17 @@ def find_julia(env: Mapping[str, str]) -> Path | None:
         return Path(given)
     found = sorted((REPO / ".cache" / "julia").glob("**/bin/julia"))
     return found[0] if found else None
+
+
+def named_julias(env: Mapping[str, str]) -> dict[str, Path | None]:
+    """The usual Julia and the others, each by a name for test ids and folders."""
+    others = [Path(path) for path in env.get("HEADSTART_TEST_JULIAS", "").split(":") if path]
+    found: dict[str, Path | None] = {path.parent.parent.name: path for path in others}
+    assert len(found) == len(others), "the folders of HEADSTART_TEST_JULIAS must have different names"
+    return {"usual": find_julia(env), **found}
+
+
+JULIAS = named_julias(os.environ)
 
 
 def library_path(julia: Path) -> str | None:
@@ -36,8 +55,19 @@ def library_path(julia: Path) -> str | None:
 class StockJulia:
     """A Julia with a depot of its own, away from the user's."""
 
+    name: str
     program: Path
     home: Path
+
+    @property
+    def builds(self) -> Path:
+        """Where what it builds is kept."""
+        return BUILDS if self.name == "usual" else BUILDS / self.name
+
+    @property
+    def version(self) -> JuliaVersion:
+        """What it says."""
+        return _version(self)
 
     def environment(self) -> dict[str, str]:
         env = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LANG": "C.UTF-8"}
@@ -59,10 +89,46 @@ class StockJulia:
         )
 
 
-@pytest.fixture(scope="session")
-def julia(tmp_path_factory: pytest.TempPathFactory) -> StockJulia:
-    program = find_julia(os.environ)
+@functools.cache
+def _version(julia: StockJulia) -> JuliaVersion:
+    done = julia.run("-e", "print(VERSION)")
+    assert done.returncode == 0, done.stderr
+    return JuliaVersion.parse(done.stdout)
+
+
+@pytest.fixture(scope="session", params=JULIAS)
+def julia(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StockJulia:
+    """Each Julia that tests are to run on."""
+    return _stock(str(request.param), tmp_path_factory)
+
+
+@functools.cache
+def _stock(name: str, factory: pytest.TempPathFactory) -> StockJulia:
+    """One per name: tests in random order ask for each of them again and again."""
+    program = JULIAS[name]
     if program is None:
         pytest.skip("no Julia: set HEADSTART_JULIA, or let `make` fetch one")
-    assert program.is_file(), f"HEADSTART_JULIA names no file: {program}"
-    return StockJulia(program=program, home=tmp_path_factory.mktemp("julia-home"))
+    assert program.is_file(), f"{program} is no Julia"
+    return StockJulia(name=name, program=program, home=factory.mktemp("julia-home"))
+
+
+COUNTERS = REPO / "src" / "headstart" / "data" / "counters.jl"
+
+
+def measures(version: JuliaVersion) -> tuple[tuple[str, ...], ...]:
+    """Words before a script that make ``compiled`` say what it compiles.
+
+    Up to 1.8 by the list, which later names also what came ready from an image; then by Julia's own counters.
+    """
+    if version < JuliaVersion.parse("1.9"):
+        return (("--trace-compile=stderr",),)
+    return ((str(COUNTERS),),)
+
+
+def compiled(done: subprocess.CompletedProcess[str]) -> frozenset[str]:
+    """What a start says that it compiled: statements, or a line with nanoseconds and bytes if there were any."""
+    lines = [line.strip() for line in done.stderr.splitlines()]
+    counted = [line for line in lines if line.startswith("headstart-compiled: ")][-1:]
+    return frozenset(line for line in lines if line.startswith("precompile(")) | (
+        frozenset(counted) - {"headstart-compiled: 0 0"}
+    )

@@ -1,5 +1,6 @@
-"""Package images with real Julias: those of HEADSTART_TEST_JULIAS, a list with colons, that have them."""
+"""Package images, alone and on top of a system image, with the real Julias that have them."""
 
+import functools
 import json
 import os
 import re
@@ -10,37 +11,40 @@ from pathlib import Path
 import pytest
 
 from headstart.julia import JuliaVersion, capabilities
-from headstart.machine import data_text, find_julia
+from headstart.machine import data_text
 from headstart.namespace import Bind, wrap
-from headstart.process import run_process
-from headstart.release import PackageImages, Release
-from juliahelp import REPO
+from headstart.release import Release
+from juliahelp import COUNTERS, StockJulia
 from projects import LOCK, SETTINGS, write_project
 
 pytestmark = pytest.mark.slow
 
 FQRN = "tests.example.org"
-JULIAS = [path for path in os.environ.get("HEADSTART_TEST_JULIAS", "").split(":") if path]
-COUNTERS = REPO / "src/headstart/data/counters.jl"
 
 
-@pytest.fixture(scope="module", params=JULIAS or [""])
-def release(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Release]:
-    """The tiny stack as package images; its stage, and its record."""
-    if not request.param:
-        pytest.skip("names no Julia: set HEADSTART_TEST_JULIAS to programs of Julia 1.9 or newer")
-    version = find_julia(request.param, "", dict(os.environ), run_process).probe.version
-    if not capabilities(data_text("julia.toml"), version).package_images:
-        pytest.skip(f"Julia {version} has no package images")
+@pytest.fixture(scope="module", params=["pkgimages", "both"])
+def release(
+    julia: StockJulia, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Release]:
+    """The tiny stack as package images, alone and on top of a system image; its stage, and its record."""
+    if not capabilities(data_text("julia.toml"), julia.version).package_images:
+        pytest.skip(f"Julia {julia.version} has no package images: HEADSTART_TEST_JULIAS may name newer ones")
+    return make(julia, str(request.param), tmp_path_factory)
+
+
+@functools.cache
+def make(julia: StockJulia, kind: str, factory: pytest.TempPathFactory) -> tuple[Path, Release]:
+    """One per Julia and kind."""
+    heavy = 'heavy = ["Leaf"]\n' if kind == "both" else ""
     project = write_project(
-        tmp_path_factory.mktemp("tiny"),
-        Headstart_toml=SETTINGS + 'image = "pkgimages"\n',
+        factory.mktemp("tiny"),
+        Headstart_toml=f'{SETTINGS}image = "{kind}"\n{heavy}',
         Manifest_toml=LOCK,
     )
-    stage = REPO / ".cache" / "test-builds" / f"packages-{version}"
+    stage = julia.builds / kind
     argv = [sys.executable, "-m", "headstart", "build", str(project), "--stage", str(stage), "--json"]
-    argv += ["--repository", FQRN, "--julia", request.param]
-    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path_factory.mktemp("home"))}
+    argv += ["--repository", FQRN, "--julia", str(julia.program)]
+    env = {"PATH": os.environ["PATH"], "HOME": str(factory.mktemp("home"))}
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     root = Path(json.loads(done.stdout)["path"])
@@ -58,11 +62,14 @@ def started(release: tuple[Path, Release], *words: str, **env: str) -> subproces
 def test_each_package_is_there_once_with_its_code(release: tuple[Path, Release]) -> None:
     stage, made = release
     (image,) = made.images
-    assert isinstance(image.code, PackageImages)
-    place = stage / made.path.removeprefix(f"/cvmfs/{FQRN}/") / image.code.path / "compiled"
+    (packages,) = image.packages
+    place = stage / made.path.removeprefix(f"/cvmfs/{FQRN}/") / packages.path / "compiled"
     folders = [folder for version in place.iterdir() for folder in version.iterdir()]
-    assert {"App", "Leaf", "HeadstartStartup"} <= {folder.name for folder in folders}
-    assert len(folders) == image.code.count
+    names = {folder.name for folder in folders}
+    assert {"App", "HeadstartStartup"} <= names
+    # What is in the system image has no cache, and the standard library has one for a system image of ours.
+    assert ("Leaf" in names, "Dates" in names) == ((False, True) if image.system else (True, False))
+    assert len(folders) == packages.count
     for folder in folders:
         assert sorted(path.suffix for path in folder.iterdir()) == [".ji", ".so"]
 
