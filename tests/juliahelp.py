@@ -69,6 +69,11 @@ class StockJulia:
         """What it says."""
         return _version(self)
 
+    @property
+    def share(self) -> Path:
+        """The depot that comes with it."""
+        return self.program.resolve().parent.parent / "share" / "julia"
+
     def environment(self) -> dict[str, str]:
         env = {"PATH": os.environ["PATH"], "HOME": str(self.home), "LANG": "C.UTF-8"}
         # the empty entry is where Julia keeps the caches of its own standard library (from 1.11 on)
@@ -96,20 +101,25 @@ def _version(julia: StockJulia) -> JuliaVersion:
     return JuliaVersion.parse(done.stdout)
 
 
+@pytest.fixture(scope="session")
+def stocked() -> dict[str, StockJulia]:
+    """Those made so far: tests in random order ask for each of them again and again."""
+    return {}
+
+
 @pytest.fixture(scope="session", params=JULIAS)
-def julia(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> StockJulia:
+def julia(
+    request: pytest.FixtureRequest, stocked: dict[str, StockJulia], tmp_path_factory: pytest.TempPathFactory
+) -> StockJulia:
     """Each Julia that tests are to run on."""
-    return _stock(str(request.param), tmp_path_factory)
-
-
-@functools.cache
-def _stock(name: str, factory: pytest.TempPathFactory) -> StockJulia:
-    """One per name: tests in random order ask for each of them again and again."""
+    name = str(request.param)
     program = JULIAS[name]
     if program is None:
         pytest.skip("no Julia: set HEADSTART_JULIA, or let `make` fetch one")
     assert program.is_file(), f"{program} is no Julia"
-    return StockJulia(name=name, program=program, home=factory.mktemp("julia-home"))
+    if name not in stocked:
+        stocked[name] = StockJulia(name=name, program=program, home=tmp_path_factory.mktemp("julia-home"))
+    return stocked[name]
 
 
 COUNTERS = REPO / "src" / "headstart" / "data" / "counters.jl"
@@ -126,7 +136,7 @@ def measures(version: JuliaVersion) -> tuple[tuple[str, ...], ...]:
 
 
 def compiled(done: subprocess.CompletedProcess[str]) -> frozenset[str]:
-    """What a start says that it compiled: statements, or a line with nanoseconds and bytes if there were any."""
+    """What a start says that it compiled: statements, or a line with nanoseconds and bytes where there are."""
     lines = [line.strip() for line in done.stderr.splitlines()]
     counted = [line for line in lines if line.startswith("headstart-compiled: ")][-1:]
     return frozenset(line for line in lines if line.startswith("precompile(")) | (

@@ -1,5 +1,5 @@
 """Fixtures that tests with a real Julia share."""
 
-from juliahelp import julia
+from juliahelp import julia, stocked
 
-__all__ = ["julia"]
+__all__ = ["julia", "stocked"]

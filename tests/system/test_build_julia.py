@@ -79,14 +79,14 @@ class Tiny:
 
 
 @pytest.fixture(scope="session")
-def tiny(julia: StockJulia, tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    return make(julia, tmp_path_factory)
+def tiny(julia: StockJulia) -> Tiny:
+    return make(julia)
 
 
 @functools.cache
-def make(julia: StockJulia, factory: pytest.TempPathFactory) -> Tiny:
+def make(julia: StockJulia) -> Tiny:
     """Built as an ordinary user would; the demo builds as whoever starts it."""
-    project, stage = write_project(factory.mktemp("tiny")), julia.builds / "stage"
+    project, stage = write_project(julia.home / "tiny"), julia.builds / "stage"
     env = environment(julia)
     before = WITHOUT_CAPABILITIES if os.geteuid() == 0 and shutil.which("setpriv") else ()
     done = build(project, env, "--json", stage=stage, before=before)

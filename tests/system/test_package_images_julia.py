@@ -23,28 +23,26 @@ FQRN = "tests.example.org"
 
 
 @pytest.fixture(scope="module", params=["pkgimages", "both"])
-def release(
-    julia: StockJulia, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Release]:
+def release(julia: StockJulia, request: pytest.FixtureRequest) -> tuple[Path, Release]:
     """The tiny stack as package images, alone and on top of a system image; its stage, and its record."""
     if not capabilities(data_text("julia.toml"), julia.version).package_images:
         pytest.skip(f"Julia {julia.version} has no package images: HEADSTART_TEST_JULIAS may name newer ones")
-    return make(julia, str(request.param), tmp_path_factory)
+    return make(julia, str(request.param))
 
 
 @functools.cache
-def make(julia: StockJulia, kind: str, factory: pytest.TempPathFactory) -> tuple[Path, Release]:
+def make(julia: StockJulia, kind: str) -> tuple[Path, Release]:
     """One per Julia and kind."""
     heavy = 'heavy = ["Leaf"]\n' if kind == "both" else ""
     project = write_project(
-        factory.mktemp("tiny"),
+        julia.home / kind,
         Headstart_toml=f'{SETTINGS}image = "{kind}"\n{heavy}',
         Manifest_toml=LOCK,
     )
     stage = julia.builds / kind
     argv = [sys.executable, "-m", "headstart", "build", str(project), "--stage", str(stage), "--json"]
     argv += ["--repository", FQRN, "--julia", str(julia.program)]
-    env = {"PATH": os.environ["PATH"], "HOME": str(factory.mktemp("home"))}
+    env = {"PATH": os.environ["PATH"], "HOME": str(julia.home)}
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     root = Path(json.loads(done.stdout)["path"])

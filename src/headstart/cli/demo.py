@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console(sys.stderr)
     install = find_julia(args.julia, "system", os.environ, run_process)
     console.note(f"Julia {install.probe.version} at {install.program}")
-    settings = _settings(os.path.abspath(args.folder), install, args.rounds)
+    settings = settings_for(os.path.abspath(args.folder), _example(), install, args.rounds)
     env = {**os.environ, "HEADSTART_JULIA": install.program}
     demo.prepare(settings, console, run_loud, env)
     override = os.environ.get("HEADSTART_TARGET")
@@ -59,8 +59,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(folder: str, install: JuliaInstall, rounds: int) -> demo.Settings:
-    project = _example()
+def settings_for(folder: str, project: str, install: JuliaInstall, rounds: int) -> demo.Settings:
+    """What the demo is made of, for an example stack and a Julia."""
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     if install.library_path:
         env["LD_LIBRARY_PATH"] = ":".join(install.library_path)
