@@ -91,6 +91,9 @@ class Simulator:
     def name(self) -> str:
         return f"simulator of {self.fqrn}"
 
+    def another(self) -> None:
+        return None
+
     def fetch(self, path: str, *, limit: int, fresh: bool = False) -> bytes:
         check_path(path)
         self.requests.append((path, fresh))

@@ -11,13 +11,13 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "headstart"
 LAYERS = (
     # 1 values
     {"errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "julia",
-     "project", "gittree", "image", "script", "record", "tomltable"},
+     "project", "gittree", "image", "script", "record", "tomltable", "route"},
     # 2 format
     {"cvmfs"},
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
      "arrival", "console", "inflating", "loopback", "deflating", "ingest", "stage",
-     "publickeys", "webstratum", "source", "shortcut", "parallel", "directories"},
+     "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo"},
     # 5 command line
@@ -26,7 +26,7 @@ LAYERS = (
 
 NODE = {
     "errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "namespace",
-    "webstratum", "publickeys", "arrival",
+    "webstratum", "publickeys", "arrival", "route", "failover", "siteconfig", "tomltable",
     "stratum", "snapshot", "published", "cache", "inflating", "hydrate", "launch", "inspect", "process",
     "record", "script", "source", "shortcut", "parallel", "directories", "cli.starting", "cli.reading",
     "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check",

@@ -38,7 +38,15 @@ from headstart.cvmfs.trust import (
     open_nested,
 )
 from headstart.cvmfs.whitelist import WHITELIST_FILE
-from headstart.errors import CorruptError, MissingError, StorageError, TrustError, UnknownError
+from headstart.errors import (
+    CorruptError,
+    Error,
+    MissingError,
+    StorageError,
+    TrustError,
+    UnavailableError,
+    UnknownError,
+)
 from headstart.names import Fqrn
 from headstart.stratum import Stratum
 
@@ -94,18 +102,28 @@ class Snapshot:
             UnavailableError: the source does not answer.
         """
 
-        def prove(*, fresh: bool) -> TrustedManifest:
-            whitelist = _signed_file(stratum, WHITELIST_FILE, fresh=fresh)
-            published = _signed_file(stratum, MANIFEST_FILE, fresh=fresh)
+        def prove(source: Stratum, *, fresh: bool) -> TrustedManifest:
+            whitelist = _signed_file(source, WHITELIST_FILE, fresh=fresh)
+            published = _signed_file(source, MANIFEST_FILE, fresh=fresh)
             claim = keys.trust(whitelist, fqrn=fqrn, now=now).examine(published)
-            stored = fetch_object(stratum, claim.certificate, limit=stored_limit(CERTIFICATE_LIMIT))
+            stored = fetch_object(source, claim.certificate, limit=stored_limit(CERTIFICATE_LIMIT))
             return claim.prove(stored, seen=seen, blacklist=blacklist)
 
         try:
-            return cls(stratum, prove(fresh=False))
+            return cls(stratum, prove(stratum, fresh=False))
         except (CorruptError, MissingError, TrustError):
             # A proxy may have kept an old or a broken copy, or one file of before and one of after a change.
-            return cls(stratum, prove(fresh=True))
+            source: Stratum | None = stratum
+            first: Error | None = None
+            while source is not None:
+                try:
+                    return cls(source, prove(source, fresh=True))
+                except (CorruptError, MissingError, TrustError, StorageError, UnavailableError) as error:
+                    # What one server says does not hold: the others may be honest, or further on.
+                    first = first or error
+                    source = source.another()
+            assert first is not None  # noqa: S101  # the loop ends by an error only
+            raise first from None
 
     @property
     def name(self) -> str:
@@ -327,7 +345,9 @@ class Snapshot:
 
 
 def fetch_object(stratum: Stratum, name: ObjectName, *, limit: int) -> bytes:
-    """Fetch an object and compare it with its name; once more, past the caches on the way, if it is damaged.
+    """Fetch an object and compare it with its name.
+
+    If it is damaged, once more past the caches on the way, and then from each other server.
 
     Raises:
         CorruptError: it is damaged, or has more than ``limit`` bytes.
@@ -337,7 +357,16 @@ def fetch_object(stratum: Stratum, name: ObjectName, *, limit: int) -> bytes:
     try:
         return _fetch_once(stratum, name, limit=limit, fresh=False)
     except CorruptError:
-        return _fetch_once(stratum, name, limit=limit, fresh=True)
+        source: Stratum | None = stratum
+        first: Error | None = None
+        while source is not None:
+            try:
+                return _fetch_once(source, name, limit=limit, fresh=True)
+            except (CorruptError, MissingError, UnavailableError) as error:
+                first = first or error
+                source = source.another()
+        assert first is not None  # noqa: S101  # the loop ends by an error only
+        raise first from None
 
 
 def _fetch_once(stratum: Stratum, name: ObjectName, *, limit: int, fresh: bool) -> bytes:

@@ -1,7 +1,8 @@
-"""SOURCE as the user writes it: a mounted repository, a storage directory, or a server's address."""
+"""SOURCE as the user writes it: a repository's name, a mount, a storage directory, or servers' addresses."""
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -10,21 +11,30 @@ from headstart.channel import LIMIT, ROOT_PATH
 from headstart.cvmfs.manifest import MANIFEST_FILE
 from headstart.cvmfs.trust import MasterKeys, Seen
 from headstart.errors import ConfigurationError, StorageError
+from headstart.failover import FailoverStratum, Ledger, NoNotes, Notes
 from headstart.names import Fqrn
 from headstart.publickeys import KEYS_DIRECTORIES, find_public_keys
 from headstart.published import MountedTree, PublishedTree, SnapshotTree
+from headstart.route import Route
+from headstart.siteconfig import Site, no_site
 from headstart.snapshot import Snapshot
 from headstart.stratum import DirectoryStratum, Stratum
 from headstart.webstratum import HttpStratum
 
 _SCHEMES: Final = ("http://", "https://")
+_NO_NOTES: Final = NoNotes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSource:
-    """A server's address of a repository."""
+    """Servers of a repository."""
 
-    url: str
+    route: Route
+
+    @property
+    def url(self) -> str:
+        """The address of the preferred one."""
+        return self.route.servers[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,36 +55,54 @@ class MountSource:
 Source = WebSource | StorageSource | MountSource
 
 
-def parse(text: str) -> Source:
+def parse(text: str, site_of: Callable[[Fqrn | None], Site] = no_site) -> Source:
     """Tell which kind a source is, by a look at it.
+
+    Args:
+        text: a repository's name, which is taken where it is mounted, else from the servers that are
+            configured; a directory; or an address, several with ``;`` between.
+        site_of: what is configured here for a repository.
 
     Raises:
         StorageError: a directory that is neither storage nor a mount, or none at all.
-        ConfigurationError: an address of another scheme.
+        ConfigurationError: an address of another scheme, or a wrong setting.
     """
     if text.startswith(_SCHEMES):
-        return WebSource(url=text.rstrip("/"))
+        return WebSource(route=site_of(_last_part(text.partition(";")[0])).route(text))
     if "://" in text:
         raise ConfigurationError(
             f"{text[:200]!r} is no address that can be read", hint="use http://, https://, or a directory"
         )
     root = os.path.abspath(text)
+    named = None if "/" in text or os.path.exists(root) else _name_or_none(text)
+    if named is not None:
+        if os.path.isdir(named.mountpoint) and os.listdir(named.mountpoint):
+            return MountSource(root=named.mountpoint, fqrn=named)
+        return WebSource(route=site_of(named).route())
     if not os.path.isdir(root):
         raise StorageError(f"there is no directory {root}", hint="check the path, or mount the repository")
     if not os.access(root, os.X_OK):
         raise StorageError(f"cannot read {root}: permission denied", hint="ask its owner to let you")
     if os.path.exists(os.path.join(root, MANIFEST_FILE)):
         return StorageSource(directory=root)
-    try:
-        fqrn = Fqrn(os.path.basename(root))
-    except ConfigurationError:
-        fqrn = None
+    fqrn = _name_or_none(os.path.basename(root))
     if fqrn is not None and (root == fqrn.mountpoint or os.path.exists(root + ROOT_PATH)):
         return MountSource(root=root, fqrn=fqrn)
     raise StorageError(
         f"{root} is no CVMFS repository: it has no {MANIFEST_FILE}",
         hint="name a storage directory, a mounted /cvmfs/NAME, or an address",
     )
+
+
+def _name_or_none(text: str) -> Fqrn | None:
+    try:
+        return Fqrn(text)
+    except ConfigurationError:
+        return None
+
+
+def _last_part(url: str) -> Fqrn | None:
+    return _name_or_none(url.rstrip("/").rpartition("/")[2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +114,8 @@ class Anchors:
     fqrn: Fqrn | None = None
     """Which repository it must be; None for whichever the keys have signed."""
     directories: Sequence[str] = KEYS_DIRECTORIES
+    site_of: Callable[[Fqrn | None], Site] = no_site
+    """What is configured here for a repository: its keys count where the user names none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +134,21 @@ class Opened:
         return self.tree.fqrn
 
 
-def stratum_of(source: WebSource | StorageSource) -> Stratum:
+def stratum_of(source: WebSource | StorageSource, notes: Notes) -> Stratum:
     """Where to read it from."""
-    return HttpStratum(source.url) if isinstance(source, WebSource) else DirectoryStratum(source.directory)
+    if isinstance(source, StorageSource):
+        return DirectoryStratum(source.directory)
+    patience = source.route.patience
+
+    def reach(server: str, proxy: str | None, timeout: float) -> Stratum:
+        return HttpStratum(server, proxy=proxy, timeout=timeout, slowest=patience.slowest)
+
+    ledger = Ledger(notes, time.monotonic, patience.remembered)
+    return FailoverStratum(source.route, reach, ledger, draw=_draw, pause=time.sleep)
+
+
+def _draw(most: int) -> int:
+    return int.from_bytes(os.urandom(4), "little") % most
 
 
 def expected_name(source: Source) -> Fqrn | None:
@@ -114,15 +156,12 @@ def expected_name(source: Source) -> Fqrn | None:
     if isinstance(source, MountSource):
         return source.fqrn
     if isinstance(source, WebSource):
-        text = source.url.rpartition("/")[2]
-    else:
-        stratum = DirectoryStratum(source.directory)
-        lines = stratum.fetch(MANIFEST_FILE, limit=LIMIT).split(b"\n")
-        text = next((line[1:].decode(errors="replace") for line in lines if line.startswith(b"N")), "")
-    try:
-        return Fqrn(text)
-    except ConfigurationError:
-        return None
+        return _last_part(source.url)
+    stratum = DirectoryStratum(source.directory)
+    lines = stratum.fetch(MANIFEST_FILE, limit=LIMIT).split(b"\n")
+    return _name_or_none(
+        next((line[1:].decode(errors="replace") for line in lines if line.startswith(b"N")), "")
+    )
 
 
 def find_keys(source: Source, anchors: Anchors) -> MasterKeys:
@@ -132,10 +171,18 @@ def find_keys(source: Source, anchors: Anchors) -> MasterKeys:
         KeyFileError: there are none, or one is not a key.
     """
     name = anchors.fqrn or (None if anchors.keys else expected_name(source))
-    return find_public_keys(name, anchors.keys, directories=anchors.directories)
+    given = anchors.keys or (anchors.site_of(name).keys if name is not None else ())
+    return find_public_keys(name, given, directories=anchors.directories)
 
 
-def open_source(source: Source, anchors: Anchors, *, now: datetime, seen: Seen | None = None) -> Opened:
+def open_source(
+    source: Source,
+    anchors: Anchors,
+    *,
+    now: datetime,
+    seen: Seen | None = None,
+    notes: Notes = _NO_NOTES,
+) -> Opened:
     """Prove a source's state.
 
     Args:
@@ -143,6 +190,7 @@ def open_source(source: Source, anchors: Anchors, *, now: datetime, seen: Seen |
         anchors: what the user trusts.
         now: UTC.
         seen: what this node remembers.
+        notes: which servers and proxies failed here before.
 
     Raises:
         KeyFileError: no key to trust is found.
@@ -159,5 +207,5 @@ def open_source(source: Source, anchors: Anchors, *, now: datetime, seen: Seen |
     # asks a server for one repository must not be given another that the same owner has signed.
     named = isinstance(source, WebSource) or not anchors.keys
     fqrn = anchors.fqrn or (expected_name(source) if named else None)
-    snapshot = Snapshot.open(stratum_of(source), keys=keys, fqrn=fqrn, now=now, seen=seen)
+    snapshot = Snapshot.open(stratum_of(source, notes), keys=keys, fqrn=fqrn, now=now, seen=seen)
     return Opened(source=source, keys=keys, tree=SnapshotTree(snapshot), snapshot=snapshot)

@@ -37,6 +37,10 @@ class Stratum(Protocol):
         """
         ...
 
+    def another(self) -> "Stratum | None":
+        """The same repository without the server that gave bad bytes; None where there is no other."""
+        ...
+
 
 def check_path(path: str) -> str:
     """Refuse a path that would lead out of the repository.
@@ -67,6 +71,9 @@ class DirectoryStratum:
     def name(self) -> str:
         """The directory."""
         return self._root
+
+    def another(self) -> None:
+        """There is no other."""
 
     def fetch(self, path: str, *, limit: int, fresh: bool = False) -> bytes:  # noqa: ARG002 - nothing caches here
         """Read one file; see ``Stratum``."""

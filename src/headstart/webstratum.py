@@ -5,6 +5,7 @@ way, and no answer can keep the reader for ever: neither one that never ends (in
 reads without telling: interim answers, headers, trailers) nor one that drips.
 """
 
+import functools
 import http.client
 import io
 import socket
@@ -17,8 +18,6 @@ from headstart.errors import ConfigurationError, Error, MissingError, Unavailabl
 from headstart.stratum import check_path, too_long
 
 _PIECE: Final = 1 << 18
-_SLOWEST: Final = 1024
-"""Bytes per second, as the real client's low speed limit."""
 _LONGEST: Final = 60.0
 _MOST_TALK: Final = 1 << 20
 """Bytes that may come before a body, and beside one."""
@@ -32,13 +31,16 @@ _HINT: Final = "check the address, the server and the proxy"
 class HttpStratum:
     """A repository below a URL, such as ``http://host/cvmfs/julia.example.org``."""
 
-    def __init__(self, url: str, *, proxy: str | None = None, timeout: float = 10.0) -> None:
+    def __init__(
+        self, url: str, *, proxy: str | None = None, timeout: float = 10.0, slowest: int = 1024
+    ) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
             url: of the repository's root; http or https.
             proxy: ``http://host:port``, or None to connect directly.
             timeout: seconds that a server may take to answer or to go on; also how long it may be too slow.
+            slowest: bytes per second below which it is, as the real client's low speed limit.
 
         Raises:
             ConfigurationError: not such a URL.
@@ -47,6 +49,7 @@ class HttpStratum:
         self._target = _parse(url, ("http", "https"))
         self._proxy = None if proxy is None else _parse(proxy, ("http",))
         self._timeout = timeout
+        self._slowest = slowest
         self._local = threading.local()
         self._lock = threading.Lock()
         self._connections: list[http.client.HTTPConnection] = []
@@ -55,6 +58,9 @@ class HttpStratum:
     def name(self) -> str:
         """The URL."""
         return self._url
+
+    def another(self) -> None:
+        """There is no other: see ``failover``."""
 
     def fetch(self, path: str, *, limit: int, fresh: bool = False) -> bytes:
         """Read one file; see ``stratum.Stratum``."""
@@ -119,7 +125,7 @@ class HttpStratum:
         connection = kind(to.hostname or "", to.port, timeout=self._timeout)
         if self._proxy is not None and self._target.scheme == "https":
             connection.set_tunnel(self._target.hostname or "", self._target.port or 443)
-        connection.response_class = _Response
+        connection.response_class = functools.partial(_Response, slowest=self._slowest)  # type: ignore[assignment]  # called, never asked for its type
         self._local.connection = connection
         with self._lock:
             self._connections.append(connection)
@@ -166,9 +172,10 @@ class HttpStratum:
 class _Watched(io.RawIOBase):
     """What comes from a socket, and an end to it when it comes too slowly to be meant well."""
 
-    def __init__(self, raw: io.RawIOBase, timeout: float) -> None:
+    def __init__(self, raw: io.RawIOBase, timeout: float, slowest: int) -> None:
         self._raw = raw
         self._timeout = timeout
+        self._slowest = slowest
         self._start = time.monotonic()
         self._size = 0
         self._most = _MOST_TALK
@@ -181,7 +188,7 @@ class _Watched(io.RawIOBase):
         self._size += size or 0
         passed = time.monotonic() - self._start
         # The end of an answer is never too slow.
-        if size and passed > self._timeout and self._size < passed * _SLOWEST:
+        if size and passed > self._timeout and self._size < passed * self._slowest:
             raise TimeoutError(f"it comes too slowly, {self._size} bytes in {passed:.0f} s")
         if self._size > self._most:
             raise OSError(f"it does not end, {self._size} bytes came")
@@ -201,11 +208,17 @@ class _Response(http.client.HTTPResponse):
     """An answer, watched from its first header on."""
 
     def __init__(
-        self, sock: socket.socket, debuglevel: int = 0, method: str | None = None, url: str | None = None
+        self,
+        sock: socket.socket,
+        debuglevel: int = 0,
+        method: str | None = None,
+        url: str | None = None,
+        *,
+        slowest: int,
     ) -> None:
         super().__init__(sock, debuglevel, method, url)
         self.fp.close()
-        self._watched = _Watched(sock.makefile("rb", buffering=0), sock.gettimeout() or _LONGEST)
+        self._watched = _Watched(sock.makefile("rb", buffering=0), sock.gettimeout() or _LONGEST, slowest)
         self.fp = io.BufferedReader(self._watched)
 
     def expect(self, limit: int) -> None:

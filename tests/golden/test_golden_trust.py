@@ -26,6 +26,9 @@ class MemoryStratum:
         self.name = "memory"
         self.read: set[str] = set()
 
+    def another(self) -> None:
+        return None
+
     def fetch(self, path: str, *, limit: int, fresh: bool = False) -> bytes:
         self.read.add(check_path(path))
         if path not in self.files:

@@ -13,6 +13,7 @@ import releases
 from headstart.errors import ConfigurationError, MissingError, StorageError, TrustError
 from headstart.launch import at_its_path, check_needs, scratch_depot, where_it_is
 from headstart.names import Fqrn
+from headstart.route import Route
 from headstart.script import DROPPED
 from headstart.source import (
     Anchors,
@@ -108,10 +109,10 @@ def test_sources_are_told_apart(tmp_path: Path) -> None:
     (mount / "channels" / "root.json").touch()
     assert parse(str(storage)) == StorageSource(directory=str(storage))
     assert parse(str(mount)) == MountSource(root=str(mount), fqrn=Fqrn("julia.example.org"))
-    assert parse("http://host/cvmfs/a.b/") == WebSource(url="http://host/cvmfs/a.b")
+    assert parse("http://host/cvmfs/a.b/") == WebSource(route=Route(servers=("http://host/cvmfs/a.b",)))
     for source in (str(storage), str(mount), "http://host/cvmfs/julia.example.org"):
         assert expected_name(parse(source)) == Fqrn("julia.example.org")
-    assert expected_name(WebSource(url="http://host/")) is None
+    assert expected_name(WebSource(route=Route(servers=("http://host/",)))) is None
     (tmp_path / "plain").mkdir()
     for nothing in (tmp_path / "plain", tmp_path / "absent"):
         with pytest.raises(StorageError):
@@ -133,7 +134,9 @@ def test_a_server_is_asked_for_the_repository_that_its_address_names(tmp_path: P
     handler = functools.partial(QuietHandler, directory=str(tmp_path))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        source = WebSource(url=f"http://127.0.0.1:{server.server_port}/cvmfs/julia.example.org")
+        source = WebSource(
+            route=Route(servers=(f"http://127.0.0.1:{server.server_port}/cvmfs/julia.example.org",))
+        )
         try:
             with pytest.raises(TrustError, match=r"is of test\.example\.org, not of julia\.example\.org"):
                 open_source(source, Anchors(keys=(str(key),)), now=NOW)

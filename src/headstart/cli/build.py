@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from datetime import UTC, datetime
+from functools import partial
 
 from headstart.build import BuildPlan, Built, Means, Request, Stage, apply, gather, plan
 from headstart.console import Console
@@ -14,6 +15,7 @@ from headstart.process import run_process
 from headstart.published import release as find_release
 from headstart.record import canonical
 from headstart.release import Release
+from headstart.siteconfig import read_site
 from headstart.source import Anchors, open_source, parse
 
 HELP = """Build a release of a Julia project into a staging directory.
@@ -119,8 +121,9 @@ def _published(args: argparse.Namespace, todo: BuildPlan) -> tuple[Release, Sha2
     """The release, if the repository that the user names has it."""
     if not args.published:
         return None
-    anchors = Anchors(keys=tuple(args.key), fqrn=todo.inputs.fqrn)
-    opened = open_source(parse(args.published), anchors, now=datetime.now(UTC))
+    site_of = partial(read_site, env=os.environ)
+    anchors = Anchors(keys=tuple(args.key), fqrn=todo.inputs.fqrn, site_of=site_of)
+    opened = open_source(parse(args.published, site_of), anchors, now=datetime.now(UTC))
     try:
         return find_release(opened.tree, todo.inputs.settings.name, todo.id)
     except UnknownError:

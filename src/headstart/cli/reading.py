@@ -2,19 +2,24 @@
 
 import argparse
 import json
+import os
 import sys
 from datetime import datetime
+from functools import partial
 from typing import Any, assert_never
 
 from headstart.cli import printable
 from headstart.names import Fqrn
+from headstart.siteconfig import read_site
 from headstart.source import Anchors, MountSource, Opened, StorageSource, WebSource, open_source, parse
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare SOURCE, ``--key``, ``--fqrn`` and ``--json``."""
     parser.add_argument(
-        "source", metavar="SOURCE", help="a mounted /cvmfs/NAME, a storage directory, or an http address"
+        "source",
+        metavar="SOURCE",
+        help="a repository's name, a mounted /cvmfs/NAME, a storage directory, or an http address",
     )
     parser.add_argument(
         "--key",
@@ -29,8 +34,10 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
 
 def open_from(args: argparse.Namespace, now: datetime) -> Opened:
     """Prove the source that the arguments name."""
-    anchors = Anchors(keys=tuple(args.key), fqrn=Fqrn(args.fqrn) if args.fqrn else None)
-    return open_source(parse(args.source), anchors, now=now)
+    fqrn = Fqrn(args.fqrn) if args.fqrn else None
+    site_of = partial(read_site, env=os.environ)
+    anchors = Anchors(keys=tuple(args.key), fqrn=fqrn, site_of=site_of)
+    return open_source(parse(args.source, site_of), anchors, now=now)
 
 
 def heading(opened: Opened) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import os
 import shutil
 from datetime import UTC, datetime
+from functools import partial
 from typing import NoReturn
 
 from headstart import hydrate, launch, shortcut
@@ -12,6 +13,7 @@ from headstart.cli.run import Node, Request, repeat, say
 from headstart.cvmfs.manifest import DEFAULT_TTL, MANIFEST_FILE
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import CacheError, MissingToolError, TrustError, UnavailableError
+from headstart.failover import FileNotes
 from headstart.launch import Start, Ways
 from headstart.microarchitecture import Selection, flags_of, select
 from headstart.names import Fqrn
@@ -21,6 +23,7 @@ from headstart.published import DEFAULT_CHANNEL, RELEASE_LIMIT, Resolved, resolv
 from headstart.reference import DigestPrefix, Reference, Unspecified
 from headstart.release import JULIA_FILE, RELEASE_FILE
 from headstart.shortcut import Question, Shortcut
+from headstart.siteconfig import read_site
 from headstart.source import (
     Anchors,
     MountSource,
@@ -63,8 +66,11 @@ class _Launch:
         self._node = node
         self._question = question
         self._now = datetime.fromtimestamp(node.now, UTC)
-        self._anchors = Anchors(keys=request.keys, fqrn=Fqrn(request.fqrn) if request.fqrn else None)
-        self._source = parse(request.source)
+        site_of = partial(read_site, env=node.env)
+        fqrn = Fqrn(request.fqrn) if request.fqrn else None
+        self._anchors = Anchors(keys=request.keys, fqrn=fqrn, site_of=site_of)
+        self._source = parse(request.source, site_of)
+        self._notes = FileNotes(os.path.join(node.cache, "ways.json"))
         self._reference = Reference.parse(request.reference)
         self._placed: tuple[str, ...] = ()
         """What changes when a unit of this launch is replaced in the cache."""
@@ -86,13 +92,13 @@ class _Launch:
 
     def _open(self) -> Opened:
         """Prove the source's state, and that it is not older than what this node has seen."""
-        opened = open_source(self._source, self._anchors, now=self._now)
+        opened = open_source(self._source, self._anchors, now=self._now, notes=self._notes)
         if isinstance(self._source, MountSource):
             return opened
         seen = Cache(self._node.cache, opened.fqrn, uid=self._node.uid).recall(opened.keys.by_id).seen
         if seen is None or opened.snapshot is None or seen == opened.snapshot.seen:
             return opened
-        return open_source(self._source, self._anchors, now=self._now, seen=seen)
+        return open_source(self._source, self._anchors, now=self._now, seen=seen, notes=self._notes)
 
     def _check_age(self, cache: Cache, opened: Opened, resolved: Resolved) -> None:
         """Refuse a channel that is older than it was believed here before, or gone."""
@@ -226,6 +232,8 @@ class _Launch:
         # After another boot the cache must be looked at again.
         stamps = [(path, shortcut.content_stamp(path)) for path in (*self._request.keys, BOOT_ID)]
         if not self._request.keys:
+            configured = self._anchors.site_of(resolved.release.fqrn).keys
+            stamps += [(path, shortcut.content_stamp(path)) for path in configured]
             stamps += [(path, shortcut.stamp(path)) for path in KEYS_DIRECTORIES]
         stamps += [(path, shortcut.stamp(path)) for path in self._placed]
         if isinstance(source, StorageSource):
