@@ -149,6 +149,12 @@ def start(argv: tuple[str, ...], env: Mapping[str, str]) -> tuple[float, str]:
     return seconds, done.stderr
 
 
+def clear(scratch: str) -> None:
+    """Throw away depots and caches, which hold directories that nobody may write."""
+    for name in os.listdir(scratch):
+        remove_tree(os.path.join(scratch, name))
+
+
 def measure(subject: Subject, server: LoopbackServer, rounds: int) -> dict[str, Any]:
     """The arms in turns."""
     stock, stock_env = subject.stock()
@@ -162,8 +168,7 @@ def measure(subject: Subject, server: LoopbackServer, rounds: int) -> dict[str, 
 
     for number in range(rounds):
         sys.stderr.write(f"round {number + 1} of {rounds}\n")
-        for name in ("depot", "cache"):
-            remove_tree(os.path.join(subject.scratch, name))
+        clear(subject.scratch)
         note("stock_cold", (*stock, *subject.work()), stock_env)
         note("stock_second", (*stock, *subject.work()), stock_env)
         before = server.sent
@@ -225,8 +230,7 @@ def one_kind(kind: str, args: argparse.Namespace) -> dict[str, Any]:
         try:
             found = measure(subject, server, args.rounds)
         finally:
-            for name in ("depot", "cache", "hand"):
-                remove_tree(os.path.join(scratch, name))
+            clear(scratch)
     said = {"julia": str(install.probe.version), "kind": kind, "target": image.target}
     return {**said, **found, "prepared_seconds": round(prepared, 1)}
 

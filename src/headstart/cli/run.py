@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 HELP = """\
 Choose the image for this CPU, fetch what is missing, and become Julia.
 
-SOURCE is a mounted repository (/cvmfs/NAME), a storage directory, or an http
-address.
+SOURCE is a repository's name, a mounted repository (/cvmfs/NAME), a storage
+directory, or an http address, several with ; between.
 STACK may be followed by @CHANNEL, @RELEASE, @sha256:DIGEST, or @ and 8 or more
 digits of the digest; alone it is its channel prod, else its only release.
 What comes after -- goes to Julia.
@@ -32,6 +32,7 @@ What comes after -- goes to Julia.
 HEADSTART_TARGET    use this image, if this CPU can run it
 HEADSTART_QUIET     do not say which image was chosen
 HEADSTART_CACHE     the cache's directory, as --cache
+HEADSTART_PROXY     proxies, as CVMFS_HTTP_PROXY: "http://a|http://b;DIRECT"
 """
 _CPUINFO = "/proc/cpuinfo"
 _FIRST_PROCESSOR = 16384
