@@ -17,7 +17,8 @@ LAYERS = (
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
      "arrival", "console", "inflating", "loopback", "deflating", "ingest", "stage",
-     "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig"},
+     "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
+     "official", "juliahost"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo"},
     # 5 command line

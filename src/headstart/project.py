@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from headstart.errors import ConfigurationError
+from headstart.julia import JuliaRequest
 from headstart.names import StackName
 from headstart.tomltable import TomlTable
 
@@ -78,13 +79,23 @@ class Settings:
             raise table.wrong("targets", "a list of different targets, at least one")
         return cls(
             name=name,
-            julia=table.text_or("julia", ""),
+            julia=_julia(table),
             targets=targets,
             image=ImageKind(image),
             heavy=table.texts("heavy") if "heavy" in table.value else (),
             workload=_script(table, "workload"),
             smoke=_script(table, "smoke"),
         )
+
+
+def _julia(table: TomlTable) -> str:
+    text = table.text_or("julia", "")
+    if text not in ("", "system") and "/" not in text:
+        try:
+            JuliaRequest(text)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{table.file}: julia: {error.message}", hint=error.hint) from error
+    return text
 
 
 def _script(table: TomlTable, key: str) -> str:

@@ -3,14 +3,18 @@
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 
-from headstart.build import BuildPlan, Built, Means, Request, Stage, apply, gather, plan
+from headstart.build import BuildPlan, Built, Inputs, Means, Request, Stage, apply, gather, plan
+from headstart.build.trees import git_tree
 from headstart.console import Console
 from headstart.errors import UnknownError
+from headstart.julia import Archive
 from headstart.machine import depots, find_compiler, may_become_another
 from headstart.names import Fqrn, Sha256
+from headstart.official import OfficialBuilds
 from headstart.process import run_process
 from headstart.published import release as find_release
 from headstart.record import canonical
@@ -25,7 +29,10 @@ image is built for each target, checked, and started once; it must then compile
 nothing. The release's id is known before the build, from its inputs, and a
 release that is already staged is not built again.
 
-Julia is the one of --julia, else of HEADSTART_JULIA, else on the PATH."""
+Julia is the one of --julia, else of HEADSTART_JULIA; else julia in
+Headstart.toml decides: a version ("1.10", "1.10.6") is the official build,
+fetched once, kept and named in the plan by its SHA-256; "system" is the one on
+the PATH; a path is that program."""
 
 _NETWORK = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "julia_pkg_server",
             "julia_ssl_ca_roots_path", "julia_ssl_no_verify_hosts", "julia_pkg_use_cli_git")  # fmt: skip
@@ -41,7 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", metavar="T", action="append", default=[], help="build for this level only; may be repeated"
     )
-    parser.add_argument("--julia", metavar="PATH", default="", help="the Julia to build with and to ship")
+    parser.add_argument(
+        "--julia", metavar="PATH", default="", help="the Julia to build with and to ship, or its .tar.gz"
+    )
+    parser.add_argument(
+        "--refresh", action="store_true", help="look for a newer official Julia than the one kept"
+    )
     parser.add_argument(
         "--published", metavar="SOURCE", default="", help="build nothing that this repository has already"
     )
@@ -60,11 +72,12 @@ def run(args: argparse.Namespace) -> int:
         fqrn=Fqrn(args.repository),
         targets=tuple(args.target),
         julia=args.julia,
+        refresh=args.refresh,
     )
     console = Console(sys.stderr)
     Stage(args.stage).check()  # before Julia is asked, and also when nothing will be done
     env = dict(os.environ)
-    inputs, install = gather(request, env, run_process)
+    inputs, install = gather(request, env, run_process, official_builds(env, console))
     todo = plan(inputs)
     known = _published(args, todo)
     if args.dry_run:
@@ -90,6 +103,19 @@ def run(args: argparse.Namespace) -> int:
     return _tell(args, built)
 
 
+def official_builds(env: Mapping[str, str], console: Console) -> OfficialBuilds:
+    """The user's official builds of Julia."""
+    caches = env.get("XDG_CACHE_HOME") or os.path.join(env.get("HOME") or os.path.expanduser("~"), ".cache")
+    return OfficialBuilds(
+        os.path.abspath(os.path.join(caches, "headstart", "julia")),
+        versions=env.get("HEADSTART_JULIA_VERSIONS", ""),
+        env=env,
+        run=run_process,
+        digest=git_tree,
+        say=console.step,
+    )
+
+
 def _preview(args: argparse.Namespace, todo: BuildPlan, published: bool) -> int:  # noqa: FBT001  # as known
     """Print the plan."""
     settings = todo.inputs.settings
@@ -100,6 +126,7 @@ def _preview(args: argparse.Namespace, todo: BuildPlan, published: bool) -> int:
             "release": str(todo.id),
             "path": todo.path,
             "julia": str(todo.julia),
+            "julia_archive": archive_of(todo.inputs),
             "packages": [package.name for package in todo.packages],
             "targets": [one.level for one in todo.inputs.targets],
             "staged": staged,
@@ -115,6 +142,12 @@ def _preview(args: argparse.Namespace, todo: BuildPlan, published: bool) -> int:
     ]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
+
+
+def archive_of(inputs: Inputs) -> dict[str, str] | None:
+    """The official archive of the Julia, for JSON."""
+    origin = inputs.origin
+    return {"url": origin.url, "sha256": origin.sha256.hex} if isinstance(origin, Archive) else None
 
 
 def _published(args: argparse.Namespace, todo: BuildPlan) -> tuple[Release, Sha256] | None:
