@@ -11,7 +11,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "headstart"
 LAYERS = (
     # 1 values
     {"errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "julia",
-     "project", "gittree", "image", "script", "record", "tomltable", "route"},
+     "project", "gittree", "image", "script", "record", "tomltable", "route", "juliasource", "lint"},
     # 2 format
     {"cvmfs"},
     # 3 edges
@@ -20,7 +20,7 @@ LAYERS = (
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
      "official", "juliahost"},
     # 4 verbs
-    {"build", "repository", "hydrate", "launch", "inspect", "demo"},
+    {"build", "repository", "hydrate", "launch", "inspect", "demo", "init"},
     # 5 command line
     {"cli", "__main__"},
 )  # fmt: skip

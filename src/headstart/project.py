@@ -347,11 +347,11 @@ def with_paths(lock_text: str, paths: Mapping[str, str]) -> str:
 
     def replace(found: re.Match[str]) -> str:
         old = str(TomlTable.parse(found[0].strip(), LOCK_FILE).text("path"))
-        return f"{found[1]}path = {_quoted(paths[old])}" if old in paths else found[0]
+        return f"{found[1]}path = {quoted(paths[old])}" if old in paths else found[0]
 
     return _PATH.sub(replace, lock_text)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A basic string of TOML, which for text without control characters is a string of JSON."""
     return json.dumps(text, ensure_ascii=False)

@@ -8,10 +8,13 @@ from datetime import UTC, datetime
 from functools import partial
 
 from headstart.build import BuildPlan, Built, Inputs, Means, Request, Stage, apply, gather, plan
+from headstart.build.examine import examine
 from headstart.build.trees import git_tree
+from headstart.cli.findings import lines, to_json
 from headstart.console import Console
 from headstart.errors import UnknownError
 from headstart.julia import Archive
+from headstart.lint import Finding, lint
 from headstart.machine import depots, find_compiler, may_become_another
 from headstart.names import Fqrn, Sha256
 from headstart.official import OfficialBuilds
@@ -34,6 +37,8 @@ Headstart.toml decides: a version ("1.10", "1.10.6") is the official build,
 fetched once, kept and named in the plan by its SHA-256; "system" is the one on
 the PATH; a path is that program."""
 
+_MOST = 5
+"""How many findings of one rule a build mentions."""
 _NETWORK = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "julia_pkg_server",
             "julia_ssl_ca_roots_path", "julia_ssl_no_verify_hosts", "julia_pkg_use_cli_git")  # fmt: skip
 
@@ -80,12 +85,15 @@ def run(args: argparse.Namespace) -> int:
     inputs, install = gather(request, env, run_process, official_builds(env, console))
     todo = plan(inputs)
     known = _published(args, todo)
+    findings = lint(examine(inputs.project, args.project, depots(env), install))
     if args.dry_run:
-        return _preview(args, todo, known is not None)
+        return _preview(args, todo, findings, published=known is not None)
     if known is not None:
         console.step(f"{inputs.settings.name} {todo.id} is already published: nothing to build")
         return _tell(args, Built(release=known[0], digest=known[1], path=known[0].path, new=False))
     for line in todo.lines():
+        console.note(f"           {line}")
+    for line in lines(findings, most=_MOST):
         console.note(f"           {line}")
     means = Means(
         install=install,
@@ -116,8 +124,10 @@ def official_builds(env: Mapping[str, str], console: Console) -> OfficialBuilds:
     )
 
 
-def _preview(args: argparse.Namespace, todo: BuildPlan, published: bool) -> int:  # noqa: FBT001  # as known
-    """Print the plan."""
+def _preview(
+    args: argparse.Namespace, todo: BuildPlan, findings: tuple[Finding, ...], *, published: bool
+) -> int:
+    """Print the plan and what was found in the project."""
     settings = todo.inputs.settings
     staged = Stage(args.stage).staged(settings.name, todo.id) is not None
     if args.json:
@@ -129,18 +139,20 @@ def _preview(args: argparse.Namespace, todo: BuildPlan, published: bool) -> int:
             "julia_archive": archive_of(todo.inputs),
             "packages": [package.name for package in todo.packages],
             "targets": [one.level for one in todo.inputs.targets],
+            "findings": to_json(findings),
             "staged": staged,
             "published": published,
         }
         sys.stdout.buffer.write(canonical(said))
         return 0
-    lines = list(todo.lines())
-    lines += [
+    told = list(todo.lines())
+    told += [
         f"{name:<10} already: there is nothing to build"
         for name, known in (("staged", staged), ("published", published))
         if known
     ]
-    sys.stdout.write("\n".join(lines) + "\n")
+    told += lines(findings)
+    sys.stdout.write("\n".join(told) + "\n")
     return 0
 
 
