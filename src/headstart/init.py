@@ -32,7 +32,8 @@ _ASKS: Final = re.compile(r"\bARGS\b|\breadline\(|\bstdin\b")
 _STANDARD: Final = frozenset(
     {
         "Base", "Core", "Main", "Base64", "Dates", "DelimitedFiles", "Distributed", "Downloads",
-        "InteractiveUtils", "LinearAlgebra", "Logging", "Markdown", "Mmap", "Pkg", "Printf", "Profile", "Random", "REPL",
+        "InteractiveUtils", "LinearAlgebra", "Logging", "Markdown", "Mmap", "Pkg", "Printf", "Profile",
+        "Random", "REPL",
         "Serialization", "SHA", "SharedArrays", "Sockets", "SparseArrays", "Statistics", "Test", "TOML",
         "Unicode", "UUIDs",
     }

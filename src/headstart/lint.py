@@ -1,7 +1,7 @@
 """What in a project does not go well with images on a read-only store: found by looking, with what to do.
 
-A finding is no error: much of what is found works where the release is mounted. Where a rule cannot be sure it says
-nothing, so a project without findings may still hold on to a path. Rules and their sources: ``RULES``.
+A finding is no error: much of what is found works where the release is mounted. Where a rule cannot be sure it
+says nothing, so a project without findings may still hold on to a path. ``RULES`` has the reason of each.
 """
 
 import enum
@@ -43,19 +43,20 @@ class Advice:
 
 RULES: Final[Mapping[Rule, Advice]] = {
     Rule.BUILD_SCRIPT: Advice(
-        why="a build step runs only when Pkg installs the package, and writes into the package's own directory; a "
-        "release does not run it, and a package from a registry that it has changed no longer fits the lock",
-        todo="use a version without deps/build.jl; in a package of your own, put what it makes into an artifact or "
-        "into the sources",
+        why="a build step runs only when Pkg installs the package, and writes into the package's own "
+        "directory; a release does not run it, and a package from a registry that it has changed "
+        "no longer fits the lock",
+        todo="use a version without deps/build.jl; in a package of your own, put what it makes into an"
+        " artifact or into the sources",
     ),
     Rule.SCRATCH: Advice(
-        why="a scratch space is made in the first depot, which on a node is read-only up to Julia 1.10 and an "
-        "empty one of the job's from 1.11 on",
+        why="a scratch space is made in the first depot, which on a node is read-only up to Julia "
+        "1.10 and an empty one of the job's from 1.11 on",
         todo="take what is known beforehand from an artifact, and what is not from a directory of the job's",
     ),
     Rule.BUILT_PATH: Advice(
-        why="a constant holds a path of the place where the release is built; it is right where the release is "
-        "mounted or shown at that place, and wrong anywhere else",
+        why="a constant holds a path of the place where the release is built; it is right where the "
+        "release is mounted or shown at that place, and wrong anywhere else",
         todo="make it a function, or write it with @path of the package RelocatableFolders",
     ),
     Rule.BUILDER_PATH: Advice(
@@ -63,37 +64,41 @@ RULES: Final[Mapping[Rule, Advice]] = {
         todo="compute it in a function, or set it in __init__",
     ),
     Rule.ARTIFACT: Advice(
-        why="a constant holds the directory of an artifact as it is where the release is built; it is right where "
-        "the release is mounted or shown at that place, and wrong anywhere else",
+        why="a constant holds the directory of an artifact as it is where the release is built; it is"
+        " right where the release is mounted or shown at that place, and wrong anywhere else",
         todo='write artifact"..." inside the function that uses it',
     ),
     Rule.DEPENDENCY: Advice(
-        why="include_dependency without track_content compares a modification time, of a directory also its own; a "
-        "release gives its files one fixed time, but what lies outside of it may change",
+        why="include_dependency without track_content compares a modification time, of a directory "
+        "also its own; a release gives its files one fixed time, but what lies outside of it may "
+        "change",
         todo="say track_content=true (Julia 1.11), and name files of the package only",
     ),
     Rule.NO_CACHE: Advice(
-        why="__precompile__(false) forbids a package image: with package images the package is compiled at each "
-        "start, which a sealed start refuses",
+        why="__precompile__(false) forbids a package image: with package images the package is "
+        "compiled at each start, which a sealed start refuses",
         todo='build it into a system image (image = "sysimage", or heavy), or take the line away',
     ),
     Rule.PYTHON: Advice(
-        why="it keeps a Python environment in a depot or beside the project, and resolves or writes it at run time",
-        todo="point it to a Python that is on every node (JULIA_PYTHONCALL_EXE and JULIA_CONDAPKG_BACKEND=Null; for "
-        "PyCall the variable PYTHON when it is built), and say so to whoever runs the release",
+        why="it keeps a Python environment in a depot or beside the project, and resolves or writes "
+        "it at run time",
+        todo="point it to a Python that is on every node (JULIA_PYTHONCALL_EXE and "
+        "JULIA_CONDAPKG_BACKEND=Null; for PyCall the variable PYTHON when it is built), and say "
+        "so to whoever runs the release",
     ),
     Rule.DEVICE: Advice(
         why="what it finds on the machine that builds, such as no driver at all, is compiled into the image",
         todo="set its preferences to what the nodes have, and commit LocalPreferences.toml beside Project.toml",
     ),
     Rule.STANDARD: Advice(
-        why="Julia's own system image holds this package already, and what is in the image is used whatever the "
-        "lock says",
-        todo="let the lock have the version that comes with Julia, or build with a Julia that brings the wanted one",
+        why="Julia's own system image holds this package already, and what is in the image is used "
+        "whatever the lock says",
+        todo="let the lock have the version that comes with Julia, or build with a Julia that brings "
+        "the wanted one",
     ),
     Rule.OUTSIDE: Advice(
-        why="it is taken from a directory outside of the project; a release holds a copy, but nobody else can "
-        "build the same from the project alone",
+        why="it is taken from a directory outside of the project; a release holds a copy, but nobody "
+        "else can build the same from the project alone",
         todo="move it into the project, or add it by URL or from a registry so that the lock has its tree hash",
     ),
     Rule.LOCK: Advice(
