@@ -143,7 +143,9 @@ _KEEPING: Final = frozenset(
 _NOT_KEPT: Final = re.compile(r"->|\|>|==|!=|≠|<|>|∈|\bin\b|\bfunction\b|\bdo\b|&&|\|\||@(?!__|artifact_str)\w")
 _NO_CACHE: Final = re.compile(r"^[ \t]*__precompile__\(\s*false\s*\)", re.MULTILINE)
 _DEPENDENCY: Final = re.compile(r"(?<!function )\binclude_dependency\(")
-_SCRATCH: Final = re.compile(r"@get_scratch!|\bget_scratch!\(")
+_SCRATCH: Final = re.compile(
+    r"^(?![ \t]*(?:using|import|export)\b).*?(@get_scratch!|\bget_scratch!(?=\())", re.MULTILINE
+)
 _TRACKED: Final = re.compile(r"\btrack_content\s*=\s*true\b")
 _OF_INTEREST: Final = re.compile(
     r"__DIR__|__FILE__|pathof|pkgdir|Sys\.|artifact|homedir|pwd|temp|gethostname|DEPOT_PATH|__precompile__|"
@@ -178,7 +180,7 @@ class Sources:
 
     package: Package
     at: str
-    """Its directory, as a user would name it."""
+    """Its directory, as a user would name it; empty for the project itself."""
     texts: Mapping[str, str]
     """Its Julia files by path inside it, and ``deps/build.jl`` where there is one."""
 
@@ -266,7 +268,7 @@ def _by_name(package: Package, subject: Subject) -> Iterator[Finding]:
 
 def _package(sources: Sources) -> Iterator[Finding]:
     for path, text in sorted(sources.texts.items()):
-        shown = f"{sources.at}/{path}"
+        shown = f"{sources.at}/{path}" if sources.at else path
         if path == "deps/build.jl":
             yield Finding(
                 rule=Rule.BUILD_SCRIPT, package=sources.package.name, file=shown, line=1, what="a build step"
@@ -284,7 +286,7 @@ def _file(blanked: str, package: Package) -> Iterator[tuple[Rule, int, str]]:
             yield Rule.DEPENDENCY, line_of(blanked, found.start()), "include_dependency"
     if any(name == "Scratch" for name, _ in package.dependencies):
         for found in _SCRATCH.finditer(blanked):
-            yield Rule.SCRATCH, line_of(blanked, found.start()), found[0].rstrip("(")
+            yield Rule.SCRATCH, line_of(blanked, found.start(1)), found[1]
     for binding in bindings(blanked):
         for rule, pattern in (
             (Rule.BUILT_PATH, _PATHS),
