@@ -18,7 +18,7 @@ from headstart.build import BuildPlan, Inputs, Means, Stage, plan
 from headstart.build.sources import read_project
 from headstart.build.trees import julia_tree
 from headstart.console import Console
-from headstart.julia import JuliaProbe, JuliaVersion, Target, capabilities, target
+from headstart.julia import Found, JuliaProbe, JuliaVersion, Target, capabilities, target
 from headstart.machine import JuliaInstall, data_text, recipe_texts
 from headstart.microarchitecture import LEVELS
 from headstart.names import Fqrn
@@ -69,6 +69,7 @@ def fake_inputs(
         settings=settings,
         project=read_project(str(project), str(stage)),
         julia=julia_tree(install),
+        origin=Found(),
         version=VERSION,
         capabilities=capabilities(data_text("julia.toml"), VERSION),
         targets=tuple(target(data_text("targets.toml"), level, VERSION) for level in levels),

@@ -34,9 +34,7 @@ channel_names = st.builds(
 )
 release_ids = st.builds(ReleaseId, hex_text(16))
 sha256s = st.builds(Sha256, hex_text(64))
-julia_versions = st.from_regex(r"1\.[0-9]{1,2}\.[0-9]{1,2}(-rc[1-9])?", fullmatch=True).map(
-    lambda text: text.replace("-", "+")
-)
+julia_versions = st.from_regex(r"1\.[0-9]{1,2}\.[0-9]{1,2}(-rc[1-9])?", fullmatch=True)
 julia_names = st.builds(lambda version, tail: JuliaName(f"{version}-{tail}"), julia_versions, hex_text(12))
 digests = st.builds(
     lambda algorithm, raw: Digest(algorithm=algorithm, raw=raw),

@@ -2,7 +2,7 @@
 
 1. The one that the user has: HEADSTART_JULIA, the PATH, juliaup's; if it can be shipped with a release.
 2. The one that an earlier call has fetched into the folder.
-3. The official build, through the Python package juliapkg, in a virtual environment of its own.
+3. The official build, as `headstart build` gets it (headstart/official.py).
 4. Where its download site cannot be reached: Julia 1.5.3 as Debian 11 (bullseye) has it, unpacked from the
    archives that this machine's own apt sources name. Nothing is installed, and no root is needed.
 
@@ -17,17 +17,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import venv
 from collections.abc import Callable
 from pathlib import Path
 
+from headstart.build.trees import git_tree
 from headstart.errors import Error, MissingToolError
+from headstart.julia import JuliaRequest
 from headstart.machine import find_julia
+from headstart.official import OfficialBuilds
 from headstart.process import run_process
 
-OFFICIAL = "~1.10"
+OFFICIAL = JuliaRequest("1.10")
 """The long-term support line."""
-OFFICIAL_SECONDS = 900
 SUITE = "bullseye"
 PACKAGES = (
     "julia", "julia-common", "libjulia1",
@@ -94,25 +95,21 @@ def placed(folder: Path, name: str, make: Callable[[Path], None]) -> Path:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def official(folder: Path) -> Path:
-    """The official build, by juliapkg's own choice of archive, checked by juliapkg against its digest."""
-    code = (
-        "import sys, socket; socket.setdefaulttimeout(20)\n"
-        "from juliapkg.install_julia import best_julia_version, install_julia\n"
-        "version, record = best_julia_version(sys.argv[1])\n"
-        "install_julia(record, sys.argv[2])\n"
+def officials(folder: Path) -> OfficialBuilds:
+    """The official builds that are kept in the folder."""
+    return OfficialBuilds(
+        str(folder / "official"),
+        versions=os.environ.get("HEADSTART_JULIA_VERSIONS", ""),
+        env=dict(os.environ),
+        run=run_process,
+        digest=git_tree,
+        say=say,
     )
 
-    def make(part: Path) -> None:
-        venv.create(part / "venv", with_pip=True)
-        python = str(part / "venv/bin/python")
-        call(
-            [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "juliapkg"], seconds=300
-        )
-        call([python, "-c", code, OFFICIAL, str(part / "julia")], seconds=OFFICIAL_SECONDS)
-        shutil.rmtree(part / "venv")
 
-    return placed(folder, "official", make) / "julia/bin/julia"
+def official(folder: Path) -> Path:
+    """The official build, compared with its SHA-256."""
+    return Path(officials(folder).obtain(OFFICIAL).program)
 
 
 def apt_sources(text: str, codename: str) -> str:
@@ -185,10 +182,11 @@ def debian(folder: Path) -> Path:
 
 def fetched(folder: Path) -> Path | None:
     """What an earlier call fetched."""
-    for place in ("official/julia/bin/julia", "debian-1.5.3/usr/bin/julia"):
-        if (folder / place).is_file():
-            return folder / place
-    return None
+    kept = officials(folder).cached(OFFICIAL)
+    if kept is not None:
+        return Path(kept.program)
+    place = folder / "debian-1.5.3/usr/bin/julia"
+    return place if place.is_file() else None
 
 
 def get(folder: Path) -> str:
@@ -212,9 +210,10 @@ def get(folder: Path) -> str:
             if usable(program):
                 say(f"using {what} at {program}")
                 return program
-        except (MissingToolError, OSError) as error:
-            say(f"{what} cannot be had: {error}")
-            reasons.append(f"{what}: {error}")
+        except (Error, OSError) as error:
+            reason = error.message if isinstance(error, Error) else str(error)
+            say(f"{what} cannot be had: {reason}")
+            reasons.append(f"{what}: {reason}")
     raise MissingToolError(
         f"no Julia can be had here ({'; '.join(reasons)})",
         hint="install one and put it on the PATH, or name it in HEADSTART_JULIA",

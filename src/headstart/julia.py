@@ -3,11 +3,13 @@
 import enum
 import functools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Self
 
 from headstart.errors import ConfigurationError, IncompatibleError, MissingToolError
 from headstart.microarchitecture import LEVELS
+from headstart.names import Sha256
 from headstart.tomltable import TomlTable
 
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)(?:\.(\d+))?(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
@@ -52,6 +54,70 @@ class JuliaVersion:
     def __str__(self) -> str:
         text = f"{self.major}.{self.minor}.{self.patch}"
         return f"{text}-{self.prerelease}" if self.prerelease else text
+
+
+_REQUEST: Final = re.compile(r"\d+(\.\d+(\.\d+(-[0-9A-Za-z.-]+)?)?)?")
+
+
+@dataclass(frozen=True, slots=True)
+class JuliaRequest:
+    """What a project asks for: ``1`` or ``1.10`` (the newest of them), ``1.10.6``, ``1.12.0-rc1``."""
+
+    text: str
+
+    def __post_init__(self) -> None:
+        if len(self.text) > 60 or _REQUEST.fullmatch(self.text) is None:
+            raise ConfigurationError(
+                f"{self.text[:60]!r} is no version of Julia",
+                hint='write it like "1.10", "1.10.6" or "1.12.0-rc1"; or "system", or the path of a program',
+            )
+
+    def accepts(self, version: JuliaVersion) -> bool:
+        """Whether a Julia of this version is what was asked for."""
+        return str(version) == self.text or str(version).startswith(self.text + ".")
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archive:
+    """An official build: the archive that it is unpacked from."""
+
+    version: JuliaVersion
+    url: str
+    sha256: Sha256
+    size: int
+    """Bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A Julia that was on this machine: nothing is known of where it came from."""
+
+
+JuliaOrigin = Archive | Found
+
+
+def newest(archives: Iterable[Archive], request: JuliaRequest) -> Archive:
+    """Choose among official builds: the newest that was asked for; a prerelease only by its full name.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    known = tuple(archives)
+    fitting = [
+        one
+        for one in known
+        if request.accepts(one.version) and (not one.version.prerelease or str(one.version) == request.text)
+    ]
+    if not fitting:
+        last = max((one.version for one in known if not one.version.prerelease), default=None)
+        raise ConfigurationError(
+            f"there is no official build of Julia {request} for this machine",
+            hint=f"the newest is {last}" if last else "name a Julia with --julia",
+        )
+    return max(fitting, key=lambda one: one.version)
 
 
 class ImageLayout(enum.StrEnum):

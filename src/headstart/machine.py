@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from headstart.errors import ConfigurationError, MissingToolError
-from headstart.julia import JuliaProbe, JuliaVersion
+from headstart.julia import JuliaProbe, JuliaRequest
 from headstart.microarchitecture import flags_of
 from headstart.process import Command, Runner
 
@@ -75,12 +75,10 @@ def find_julia(given: str, wanted: str, env: Mapping[str, str], run: Runner) -> 
         MissingToolError: none is here, or none of the wanted version, or what was named is none.
     """
     named = given or env.get("HEADSTART_JULIA", "") or (wanted if "/" in wanted else "")
-    version = "" if "/" in wanted or wanted == "system" else wanted
-    if version:
-        JuliaVersion.parse(version)
+    version = None if "/" in wanted or wanted in ("", "system") else JuliaRequest(wanted)
     if named:
         install = _probe(_resolve(named, env), env, run)
-        if version and not _fits(install.probe.version, version):
+        if version and not version.accepts(install.probe.version):
             raise MissingToolError(
                 f"{named} is Julia {install.probe.version}, but the project asks for {version}",
                 hint="name another one, or change julia in Headstart.toml",
@@ -89,16 +87,11 @@ def find_julia(given: str, wanted: str, env: Mapping[str, str], run: Runner) -> 
     seen: list[str] = []
     for program in _candidates(env):
         install = _probe(program, env, run)
-        if not version or _fits(install.probe.version, version):
+        if not version or version.accepts(install.probe.version):
             return install
         seen.append(str(install.probe.version))
     found = f", only {', '.join(seen)}" if seen else ""
-    raise MissingToolError(f"no Julia {version}".rstrip() + f" was found{found}", hint=_HINT)
-
-
-def _fits(version: JuliaVersion, wanted: str) -> bool:
-    text = str(version)
-    return text == wanted or text.startswith(wanted + ".")
+    raise MissingToolError(f"no Julia {version or ''}".rstrip() + f" was found{found}", hint=_HINT)
 
 
 def _resolve(named: str, env: Mapping[str, str]) -> str:

@@ -61,7 +61,7 @@ _check_channel = _named(
 _check_release = _named(r"[0-9a-f]{16}", "release id", "a release id is 16 lower-case hexadecimal digits")
 _check_sha256 = _named(r"[0-9a-f]{64}", "SHA-256", "it takes 64 lower-case hexadecimal digits")
 _check_julia = _named(
-    r"\d+\.\d+\.\d+[A-Za-z0-9.+]*-[0-9a-f]{12}",
+    r"\d+\.\d+\.\d+[A-Za-z0-9.+-]*-[0-9a-f]{12}",
     "name of a Julia tree",
     "it is <version>-<12 hexadecimal digits>",
 )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from headstart.errors import ConfigurationError
+from headstart.julia import JuliaRequest
 from headstart.names import StackName
 from headstart.tomltable import TomlTable
 
@@ -78,13 +79,23 @@ class Settings:
             raise table.wrong("targets", "a list of different targets, at least one")
         return cls(
             name=name,
-            julia=table.text_or("julia", ""),
+            julia=_julia(table),
             targets=targets,
             image=ImageKind(image),
             heavy=table.texts("heavy") if "heavy" in table.value else (),
             workload=_script(table, "workload"),
             smoke=_script(table, "smoke"),
         )
+
+
+def _julia(table: TomlTable) -> str:
+    text = table.text_or("julia", "")
+    if text not in ("", "system") and "/" not in text:
+        try:
+            JuliaRequest(text)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{table.file}: julia: {error.message}", hint=error.hint) from error
+    return text
 
 
 def _script(table: TomlTable, key: str) -> str:
@@ -336,11 +347,11 @@ def with_paths(lock_text: str, paths: Mapping[str, str]) -> str:
 
     def replace(found: re.Match[str]) -> str:
         old = str(TomlTable.parse(found[0].strip(), LOCK_FILE).text("path"))
-        return f"{found[1]}path = {_quoted(paths[old])}" if old in paths else found[0]
+        return f"{found[1]}path = {quoted(paths[old])}" if old in paths else found[0]
 
     return _PATH.sub(replace, lock_text)
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """A basic string of TOML, which for text without control characters is a string of JSON."""
     return json.dumps(text, ensure_ascii=False)

@@ -47,7 +47,7 @@ def test_what_is_given_comes_first_then_the_variable_then_the_path(tmp_path: Pat
     assert find(PATH=path) == three
 
 
-def test_juliaup_is_searched_for_the_wanted_version(tmp_path: Path) -> None:
+def test_juliaup_is_searched_for_a_version(tmp_path: Path) -> None:
     on_path = fake_julia(tmp_path / "path", "1.11.1")
     for version in ("1.9.4", "1.10.6"):
         fake_julia(tmp_path / f"home/.julia/juliaup/julia-{version}+0.x64.linux.gnu", version)

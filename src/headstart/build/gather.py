@@ -9,9 +9,10 @@ from headstart.build.sources import read_project
 from headstart.build.trees import julia_tree
 from headstart.errors import ConfigurationError
 from headstart.julia import capabilities, require_features, target
-from headstart.machine import JuliaInstall, cpu_flags, data_text, find_julia, read_text, recipe_texts
+from headstart.machine import JuliaInstall, cpu_flags, data_text, read_text, recipe_texts
 from headstart.microarchitecture import LEVELS
 from headstart.names import Fqrn
+from headstart.official import OfficialBuilds, Wish, settle
 from headstart.process import Runner
 from headstart.project import SETTINGS_FILE, Settings
 
@@ -28,16 +29,23 @@ class Request:
     targets: tuple[str, ...]
     """In place of those in ``Headstart.toml``; none when nothing was said."""
     julia: str
-    """A Julia in place of the one that would be found; empty when nothing was said."""
+    """A Julia, or an official archive of one, in place of what would be found; empty when nothing was said."""
+    refresh: bool
+    """Look for a newer official build than the one that is kept."""
 
 
-def gather(request: Request, env: Mapping[str, str], run: Runner) -> tuple[Inputs, JuliaInstall]:
-    """Read everything that a release is made of; nothing is written.
+def gather(
+    request: Request, env: Mapping[str, str], run: Runner, builds: OfficialBuilds
+) -> tuple[Inputs, JuliaInstall]:
+    """Read everything that a release is made of; nothing is written but an official Julia that must be fetched.
 
     Raises:
         ConfigurationError: the project, its lock or its settings are wrong, or there is no such target.
         MissingToolError: no Julia, or none that can be shipped.
         IncompatibleError: a target above this machine's level, or a Julia that is not known.
+        UnavailableError: an official Julia has to be fetched, and the server does not answer.
+        CorruptError: what it sends, or what was kept of it, is not what it should be.
+        CacheError: it cannot be kept.
     """
     path = os.path.join(os.path.abspath(request.project), SETTINGS_FILE)
     if not os.path.isdir(request.project):
@@ -49,7 +57,8 @@ def gather(request: Request, env: Mapping[str, str], run: Runner) -> tuple[Input
     # Cheap checks first: the words, then the project, then the machine.
     levels = request.targets or settings.targets
     project = read_project(request.project, request.stage)
-    install = find_julia(request.julia, settings.julia, env, run)
+    wish = Wish(given=request.julia, wanted=settings.julia, refresh=request.refresh)
+    install, origin = settle(wish, env, run, builds)
     version = install.probe.version
     table = data_text("targets.toml")
     targets = [target(table, level, version) for level in dict.fromkeys(levels)]
@@ -62,6 +71,7 @@ def gather(request: Request, env: Mapping[str, str], run: Runner) -> tuple[Input
         settings=settings,
         project=project,
         julia=julia_tree(install),
+        origin=origin,
         version=version,
         capabilities=capabilities(data_text("julia.toml"), version),
         targets=tuple(targets),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from headstart.build.sources import ProjectTree
 from headstart.errors import ConfigurationError, IncompatibleError
-from headstart.julia import Capabilities, ImageLayout, JuliaVersion, Target
+from headstart.julia import Archive, Capabilities, ImageLayout, JuliaOrigin, JuliaVersion, Target
 from headstart.names import Fqrn, JuliaName, ReleaseId, Sha256
 from headstart.project import LOCK_FILE, PROJECT_FILE, ImageKind, Local, Package, Settings, Standard, Tracked
 from headstart.record import canonical
@@ -37,6 +37,8 @@ class Inputs:
     settings: Settings
     project: ProjectTree
     julia: JuliaTree
+    origin: JuliaOrigin
+    """Where that Julia comes from."""
     version: JuliaVersion
     capabilities: Capabilities
     targets: tuple[Target, ...]
@@ -110,12 +112,19 @@ class BuildPlan:
             f"release    {inputs.settings.name} {self.id}",
             f"path       {self.path}",
             f"julia      {self.julia} ({len(inputs.julia.files)} files)",
+            *_origin_lines(inputs.origin),
             f"lock       {tracked} packages by tree hash, {local} by path, {standard} of Julia's own",
             *_packages_lines(self, names),
             f"workload   {inputs.settings.workload or 'none'}",
             *(line for one in inputs.targets for line in _image_lines(one)),
             f"smoke      {inputs.settings.smoke or inputs.settings.workload or 'loading the packages'}",
         )
+
+
+def _origin_lines(origin: JuliaOrigin) -> list[str]:
+    if not isinstance(origin, Archive):
+        return []
+    return [f"archive    {origin.url}", f"sha256     {origin.sha256.hex}"]
 
 
 def _packages_lines(todo: BuildPlan, names: str) -> list[str]:
@@ -261,6 +270,7 @@ def _digests(inputs: Inputs) -> dict[str, str]:
         "fqrn": str(inputs.fqrn),
         "stack": str(settings.name),
         "julia": Sha256.of(inputs.julia.to_bytes()).hex,
+        "julia_archive": inputs.origin.sha256.hex if isinstance(inputs.origin, Archive) else "none",
         "project": inputs.project.digest(PROJECT_FILE).hex,
         "lock": inputs.project.digest(LOCK_FILE).hex,
         "sources": inputs.project.digest().hex,

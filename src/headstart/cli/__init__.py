@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "demo": "everything below, end to end, on an example stack",
+    "init": "look at a Julia project and write its Headstart.toml",
     "build": "build a release of a Julia project into a staging directory",
     "repo": "create a repository",
     "publish": "publish a staged release, and point a channel at it",

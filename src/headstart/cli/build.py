@@ -3,14 +3,21 @@
 import argparse
 import os
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import partial
 
-from headstart.build import BuildPlan, Built, Means, Request, Stage, apply, gather, plan
+from headstart.build import BuildPlan, Built, Inputs, Means, Request, Stage, apply, gather, plan
+from headstart.build.examine import examine
+from headstart.build.trees import git_tree
+from headstart.cli.findings import lines, to_json
 from headstart.console import Console
 from headstart.errors import UnknownError
+from headstart.julia import Archive
+from headstart.lint import Finding, lint
 from headstart.machine import depots, find_compiler, may_become_another
 from headstart.names import Fqrn, Sha256
+from headstart.official import OfficialBuilds
 from headstart.process import run_process
 from headstart.published import release as find_release
 from headstart.record import canonical
@@ -25,8 +32,13 @@ image is built for each target, checked, and started once; it must then compile
 nothing. The release's id is known before the build, from its inputs, and a
 release that is already staged is not built again.
 
-Julia is the one of --julia, else of HEADSTART_JULIA, else on the PATH."""
+Julia is the one of --julia, else of HEADSTART_JULIA; else julia in
+Headstart.toml decides: a version ("1.10", "1.10.6") is the official build,
+fetched once, kept and named in the plan by its SHA-256; "system" is the one on
+the PATH; a path is that program."""
 
+_MOST = 5
+"""How many findings of one rule a build mentions."""
 _NETWORK = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "julia_pkg_server",
             "julia_ssl_ca_roots_path", "julia_ssl_no_verify_hosts", "julia_pkg_use_cli_git")  # fmt: skip
 
@@ -41,7 +53,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", metavar="T", action="append", default=[], help="build for this level only; may be repeated"
     )
-    parser.add_argument("--julia", metavar="PATH", default="", help="the Julia to build with and to ship")
+    parser.add_argument(
+        "--julia", metavar="PATH", default="", help="the Julia to build with and to ship, or its .tar.gz"
+    )
+    parser.add_argument(
+        "--refresh", action="store_true", help="look for a newer official Julia than the one kept"
+    )
     parser.add_argument(
         "--published", metavar="SOURCE", default="", help="build nothing that this repository has already"
     )
@@ -60,19 +77,23 @@ def run(args: argparse.Namespace) -> int:
         fqrn=Fqrn(args.repository),
         targets=tuple(args.target),
         julia=args.julia,
+        refresh=args.refresh,
     )
     console = Console(sys.stderr)
     Stage(args.stage).check()  # before Julia is asked, and also when nothing will be done
     env = dict(os.environ)
-    inputs, install = gather(request, env, run_process)
+    inputs, install = gather(request, env, run_process, official_builds(env, console))
     todo = plan(inputs)
     known = _published(args, todo)
+    findings = lint(examine(inputs.project, args.project, depots(env), install))
     if args.dry_run:
-        return _preview(args, todo, known is not None)
+        return _preview(args, todo, findings, published=known is not None)
     if known is not None:
         console.step(f"{inputs.settings.name} {todo.id} is already published: nothing to build")
         return _tell(args, Built(release=known[0], digest=known[1], path=known[0].path, new=False))
     for line in todo.lines():
+        console.note(f"           {line}")
+    for line in lines(findings, most=_MOST):
         console.note(f"           {line}")
     means = Means(
         install=install,
@@ -90,8 +111,23 @@ def run(args: argparse.Namespace) -> int:
     return _tell(args, built)
 
 
-def _preview(args: argparse.Namespace, todo: BuildPlan, published: bool) -> int:  # noqa: FBT001  # as known
-    """Print the plan."""
+def official_builds(env: Mapping[str, str], console: Console) -> OfficialBuilds:
+    """The user's official builds of Julia."""
+    caches = env.get("XDG_CACHE_HOME") or os.path.join(env.get("HOME") or os.path.expanduser("~"), ".cache")
+    return OfficialBuilds(
+        os.path.abspath(os.path.join(caches, "headstart", "julia")),
+        versions=env.get("HEADSTART_JULIA_VERSIONS", ""),
+        env=env,
+        run=run_process,
+        digest=git_tree,
+        say=console.step,
+    )
+
+
+def _preview(
+    args: argparse.Namespace, todo: BuildPlan, findings: tuple[Finding, ...], *, published: bool
+) -> int:
+    """Print the plan and what was found in the project."""
     settings = todo.inputs.settings
     staged = Stage(args.stage).staged(settings.name, todo.id) is not None
     if args.json:
@@ -100,21 +136,30 @@ def _preview(args: argparse.Namespace, todo: BuildPlan, published: bool) -> int:
             "release": str(todo.id),
             "path": todo.path,
             "julia": str(todo.julia),
+            "julia_archive": archive_of(todo.inputs),
             "packages": [package.name for package in todo.packages],
             "targets": [one.level for one in todo.inputs.targets],
+            "findings": to_json(findings),
             "staged": staged,
             "published": published,
         }
         sys.stdout.buffer.write(canonical(said))
         return 0
-    lines = list(todo.lines())
-    lines += [
+    told = list(todo.lines())
+    told += [
         f"{name:<10} already: there is nothing to build"
         for name, known in (("staged", staged), ("published", published))
         if known
     ]
-    sys.stdout.write("\n".join(lines) + "\n")
+    told += lines(findings)
+    sys.stdout.write("\n".join(told) + "\n")
     return 0
+
+
+def archive_of(inputs: Inputs) -> dict[str, str] | None:
+    """The official archive of the Julia, for JSON."""
+    origin = inputs.origin
+    return {"url": origin.url, "sha256": origin.sha256.hex} if isinstance(origin, Archive) else None
 
 
 def _published(args: argparse.Namespace, todo: BuildPlan) -> tuple[Release, Sha256] | None:
