@@ -246,9 +246,11 @@ class OfficialBuilds:
 
     def _sound(self, found: Unpacked) -> Unpacked:
         """Check a build before it is used."""
-        if others_may_write(self.folder, uid=os.geteuid()):
-            raise CacheError(f"others may write in {self.folder}", hint="take that right away from them")
-        if self._digest(found.prefix) != found.tree:
+        with self._writing():
+            if others_may_write(self.folder, uid=os.geteuid()):
+                raise CacheError(f"others may write in {self.folder}", hint="take that right away from them")
+            tree = self._digest(found.prefix)
+        if tree != found.tree:
             raise CorruptError(
                 f"{found.prefix} is not as it was unpacked", hint=f"remove {found.folder}, and build again"
             )
@@ -288,7 +290,7 @@ class OfficialBuilds:
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turn a failure of the file system into the one sentence that it is."""
+        """Turn a failure of the file system below the folder into the one sentence that it is."""
         try:
             yield
         except OSError as error:

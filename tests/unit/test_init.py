@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from headstart.cli import main
-from headstart.errors import ConfigurationError, StorageError
+from headstart.cli import build, main
+from headstart.errors import BuildError, ConfigurationError, StorageError
 from headstart.init import Look, apply, plan, stack_name
 from headstart.juliasource import code
 from headstart.lint import Finding, Rule
@@ -183,23 +183,45 @@ def test_what_it_writes_is_what_a_build_takes(
     assert (said.out, said.err) == (f"{root}/Headstart.toml\n", err)
     assert (root / "Headstart.toml").read_text() == out
     # And the next thing is what it says.
-    julia = tmp_path / "julia"
-    for name in ("bin/julia", "lib/libjulia.so.1", "lib/julia/sys.so", "share/julia/stdlib/v1.5/Printf/x"):
-        (julia / name).parent.mkdir(parents=True, exist_ok=True)
-        (julia / name).write_text(program("1.5.3"))
-    (julia / "share/julia/stdlib/v1.5/Unicode").mkdir()
-    (julia / "share/julia/stdlib/v1.5/Unicode/x").touch()
-    (julia / "bin/julia").chmod(0o755)
-    monkeypatch.setenv("HEADSTART_JULIA", str(julia / "bin/julia"))
-    build = ["build", str(root), "--stage", str(tmp_path / "stage"), "--repository", "julia.example.org"]
-    assert main([*build, "--dry-run", "--json"]) == 0
+    monkeypatch.setenv("HEADSTART_JULIA", str(private_julia(tmp_path / "julia")))
+    words = ["build", str(root), "--stage", str(tmp_path / "stage"), "--repository", "julia.example.org"]
+    assert main([*words, "--dry-run", "--json"]) == 0
     plan_said = json.loads(capsys.readouterr().out)
     assert plan_said["stack"] == "project"
     found = [(one["rule"], one["file"], one["line"]) for one in plan_said["findings"]]
     assert found == ([("build-script", "packages/App/deps/build.jl", 1)] if kind == "tiny" else [])
-    assert main([*build, "--dry-run"]) == 0
+    assert main([*words, "--dry-run"]) == 0
     assert ("lint       build-script: " in capsys.readouterr().out) == (kind == "tiny")
     assert not (tmp_path / "stage").exists()
+
+
+def test_a_build_notes_what_was_found(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise BuildError("stopped here")
+
+    root = project_of(tmp_path, "tiny")
+    assert main(["init", str(root)]) == 0
+    monkeypatch.setattr(build, "apply", stop)
+    monkeypatch.setenv("HEADSTART_JULIA", str(private_julia(tmp_path / "julia")))
+    capsys.readouterr()
+    words = ["build", str(root), "--stage", str(tmp_path / "stage"), "--repository", "julia.example.org"]
+    assert main(words) == BuildError.exit_code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "lint       build-script: a build step runs only when" in err
+    assert "packages/App/deps/build.jl:1  App: a build step" in err
+
+
+def private_julia(julia: Path) -> Path:
+    """A directory that looks like a private Julia, with a program that answers the probe."""
+    for name in ("bin/julia", "lib/libjulia.so.1", "lib/julia/sys.so"):
+        (julia / name).parent.mkdir(parents=True, exist_ok=True)
+        (julia / name).write_text(program("1.5.3"))
+    for name in ("Printf", "Unicode"):
+        (julia / f"share/julia/stdlib/v1.5/{name}").mkdir(parents=True)
+        (julia / f"share/julia/stdlib/v1.5/{name}/x").touch()
+    (julia / "bin/julia").chmod(0o755)
+    return julia / "bin/julia"
 
 
 def test_json(tmp_path: Path, capsys: Capture) -> None:

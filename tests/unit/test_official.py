@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -247,6 +248,17 @@ def test_a_folder_that_cannot_be_made(host: JuliaHost, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(CacheError, match=r"Not a directory.*XDG_CACHE_HOME"):
         builds(tmp_path / "file/julia", host.versions).obtain(TEN)
+
+
+def test_a_full_disk_leaves_nothing(host: JuliaHost, tmp_path: Path) -> None:
+    host.add("1.10.11", archive("1.10.11", files={"share/large": "0" * 1_000_000}))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        refused(host, tmp_path / "julia", CacheError, r"cannot be unpacked \(File too large\); make room in")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(builds(tmp_path / "julia", host.versions).obtain(TEN).archive.version) == "1.10.11"
 
 
 def test_an_archive_that_the_user_brings(host: JuliaHost, tmp_path: Path) -> None:
