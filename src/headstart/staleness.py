@@ -103,6 +103,7 @@ class Examiner:
         self.depots = depots
         self._whole = whole
         self._examined: dict[str, Examined] = {}
+        self._decoded: dict[bytes, tuple[RecordedTarget, ...]] = {}
 
     def examine(self, package: PackageId, path: str) -> Examined:
         """Look at a cache, as one of this package."""
@@ -183,13 +184,19 @@ class Examiner:
         if session.pkgimages == 0:
             yield Rejection(rule=Rule.NATIVE_UNWANTED, detail="the session has --pkgimages=no")
         try:
-            yield from self._cpu(decode_targets(header.targets))
+            yield from self._cpu(self._targets(header.targets))
         except CorruptError as error:
             yield Rejection(rule=Rule.DAMAGED, detail=f"the record of its CPU targets is damaged ({error})")
         code = native_path(path)
         found = self.files.stat(code)
         if found is None or found.directory:
             yield Rejection(rule=Rule.NATIVE_MISSING, detail=f"{posixpath.basename(code)} is not there")
+
+    def _targets(self, data: bytes) -> tuple[RecordedTarget, ...]:
+        """Decoded; most caches of a depot have the same."""
+        if data not in self._decoded:
+            self._decoded[data] = decode_targets(data)
+        return self._decoded[data]
 
     def _cpu(self, targets: tuple[RecordedTarget, ...]) -> Iterator[Rejection | Unknown]:
         """One target that uses nothing which the session does without is enough (``match_sysimg_targets``)."""

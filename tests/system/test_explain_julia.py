@@ -68,9 +68,9 @@ twice(x) = 2x
 end
 """,
     "packages/App/Project.toml": (
-        f'name = "App"\nuuid = "{APP}"\nversion = "0.1.0"\n\n[deps]\nLeaf = "{LEAF}"\nPrintf = "{PRINTF}"\n'
+        f'name = "App"\nuuid = "{APP}"\nversion = "0.1.0"\n[deps]\nLeaf = "{LEAF}"\nPrintf = "{PRINTF}"\n'
     ),
-    "packages/App/src/App.jl": 'module App\nusing Leaf, Printf\nmain() = @printf("%d\\n", Leaf.twice(21))\nend\n',
+    "packages/App/src/App.jl": "module App\nusing Leaf, Printf\nmain() = Leaf.twice(21)\nend\n",
 }
 # What Julia does first for `using`: look for a good cache, and load it; here without compiling where there is none.
 ASK = """\

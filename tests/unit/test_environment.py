@@ -13,10 +13,10 @@ from headstart.projectfiles import NotKnownError, ProjectFiles
 TREE = "0123456789abcdef0123456789abcdef01234567"
 OTHER = PackageId("Leaf", 0x33333333_3333_4333_8333_333333333333)
 DATES = PackageId("Dates", 0xADE2CA70_3891_5945_98FB_DC099432E06A)
-A, L, O, D = (f"{package.uuid:032x}" for package in (APP, LEAF, OTHER, DATES))
+A, L, X, D = (f"{package.uuid:032x}" for package in (APP, LEAF, OTHER, DATES))
 STDLIB = "/julia/stdlib"
 STANDARD = {
-    f"{STDLIB}/Dates/Project.toml": f'name = "Dates"\nuuid = "{D}"\n[deps]\nPrintf = "{O}"\n',
+    f"{STDLIB}/Dates/Project.toml": f'name = "Dates"\nuuid = "{D}"\n[deps]\nPrintf = "{X}"\n',
     f"{STDLIB}/Dates/src/Dates.jl": "module Dates end",
 }
 
@@ -43,7 +43,8 @@ def environment(
 PLAIN = {
     "/p/Project.toml": f'[deps]\nApp = "{A}"\n',
     "/p/Manifest.toml": (
-        f'[[App]]\ndeps = ["Leaf"]\nuuid = "{A}"\npath = "../app"\n[[Leaf]]\nuuid = "{L}"\ngit-tree-sha1 = "{TREE}"\n'
+        f'[[App]]\ndeps = ["Leaf"]\nuuid = "{A}"\npath = "../app"\n'
+        f'[[Leaf]]\nuuid = "{L}"\ngit-tree-sha1 = "{TREE}"\n'
         f'[[Dates]]\nuuid = "{D}"\n'
     ),
     "/app/src/App.jl": "module App end",
@@ -91,7 +92,7 @@ def test_a_package_that_is_in_no_depot_ends_the_search_since_1_9() -> None:
 
 def test_versioned_locks_come_first_since_1_11() -> None:
     versioned = PLAIN | {
-        "/p/Manifest-v1.11.toml": f'[[Leaf]]\nuuid = "{O}"\npath = "x"\n',
+        "/p/Manifest-v1.11.toml": f'[[Leaf]]\nuuid = "{X}"\npath = "x"\n',
         "/p/x/src/Leaf.jl": "",
     }
     assert environment(versioned, version="1.10.6").locate(OTHER) is None
@@ -101,11 +102,11 @@ def test_versioned_locks_come_first_since_1_11() -> None:
 
 def test_two_of_one_name_need_a_table_of_uuids() -> None:
     lock = (
-        f'[[App]]\nuuid = "{A}"\npath = "../app"\n    [App.deps]\n    Leaf = "{O}"\n'
-        f'[[Leaf]]\nuuid = "{L}"\n[[Leaf]]\nuuid = "{O}"\n'
+        f'[[App]]\nuuid = "{A}"\npath = "../app"\n    [App.deps]\n    Leaf = "{X}"\n'
+        f'[[Leaf]]\nuuid = "{L}"\n[[Leaf]]\nuuid = "{X}"\n'
     )
     assert environment(PLAIN | {"/p/Manifest.toml": lock}).identify(APP, "Leaf") == OTHER
-    unclear = lock.replace(f'    [App.deps]\n    Leaf = "{O}"\n', 'deps = ["Leaf"]\n')
+    unclear = lock.replace(f'    [App.deps]\n    Leaf = "{X}"\n', 'deps = ["Leaf"]\n')
     with pytest.raises(NotKnownError, match="2 packages called Leaf"):
         environment(PLAIN | {"/p/Manifest.toml": unclear}).identify(APP, "Leaf")
 
@@ -193,14 +194,22 @@ def test_preferences_of_all_environments_merge_and_the_first_wins() -> None:
 
 
 def test_a_project_that_is_no_toml_is_named() -> None:
-    with pytest.raises(ConfigurationError, match="/p/Manifest.toml is not TOML"):
+    with pytest.raises(ConfigurationError, match=r"/p/Manifest\.toml is not TOML"):
         environment(PLAIN | {"/p/Manifest.toml": "[[["}).locate(LEAF)
 
 
-@pytest.mark.parametrize(
-    "lock", ["a = 1\n", "[[Leaf]]\n", '[[Leaf]]\nuuid = 3\n', f'[[Leaf]]\nuuid = "{L}"\n', '[deps]\nLeaf = "x"\n',
-             f'[[Leaf]]\nuuid = "{L}"\ngit-tree-sha1 = "short"\n', f'[[Leaf]]\nuuid = "{L}"\ngit-tree-sha1 = "{"z" * 40}"\n']
-)  # fmt: skip
+ODD = (
+    "a = 1\n",
+    "[[Leaf]]\n",
+    "[[Leaf]]\nuuid = 3\n",
+    f'[[Leaf]]\nuuid = "{L}"\n',
+    '[deps]\nLeaf = "x"\n',
+    f'[[Leaf]]\nuuid = "{L}"\ngit-tree-sha1 = "short"\n',
+    f'[[Leaf]]\nuuid = "{L}"\ngit-tree-sha1 = "{"z" * 40}"\n',
+)
+
+
+@pytest.mark.parametrize("lock", ODD)
 def test_odd_locks_lead_nowhere(lock: str) -> None:
     found = environment(PLAIN | {"/p/Manifest.toml": lock})
     assert found.locate(LEAF) is None

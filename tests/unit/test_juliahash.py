@@ -42,7 +42,7 @@ def test_numbers() -> None:
     assert hash_value(10) == 0x95EA2955ABD45275
     assert hash_value(10, 0x95EA2955ABD45275) == 0xD42BAD54A8575B16
     assert hash_value(10.0) == hash_value(10)
-    assert hash_value(True) == hash_value(1)  # noqa: FBT003  # a value like any other
+    assert hash_value(True) == hash_value(1)  # a value like any other
 
 
 def test_what_is_not_known_has_no_number() -> None:

@@ -47,25 +47,33 @@ def test_the_script_says_every_key_that_is_read() -> None:
     assert all(f'say("{line.split()[1]}"' in script for line in SAID.splitlines()[1:])
 
 
-@pytest.mark.parametrize("spoiled", ["flags 99", "module 0 fafbfcfd00000001 Core", "image /j/lib/julia/sys.so"])
-def test_an_answer_that_is_none(spoiled: str) -> None:
-    text = SAID.replace(f"headstart-session: {spoiled}\n", f"headstart-session: {spoiled.split()[0]}\n" * 2)
-    text = text.replace("headstart-session: image\n", "")
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("flags 99", "flags many"),
+        ("module 0 fafbfcfd00000001 Core", "module 0"),
+        ("image /j/lib/julia/sys.so", "picture"),
+        ("version 1.10.6", "version new"),
+    ],
+)
+def test_an_answer_that_is_none(old: str, new: str) -> None:
+    assert old in SAID
     with pytest.raises(MissingToolError, match="does not describe itself"):
-        heard(text + "headstart-session: targets\n")
+        heard(SAID.replace(old, new) + "headstart-session: targets\n")
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("version", "one"), ("version", 1), ("format", "x"), ("targets", "abc"), ("targets", "00"), ("modules", {}),
+        ("version", "one"), ("version", 1), ("format", "x"), ("targets", "abc"), ("targets", "00"),
+        ("modules", {}),
         ("modules", [{"name": "Core", "uuid": "0", "build_id": "xyz"}]), ("cpu", "avx2"), ("schema", 2),
         ("modules", [{"name": "Core", "uuid": "0" * 33, "build_id": "1"}]), ("stdlib", None),
     ],
 )  # fmt: skip
 def test_a_spoiled_description_is_named(key: str, value: Any) -> None:
     good: dict[str, Any] = json.loads(Machine("1.10.6").session.to_bytes())
-    with pytest.raises(CorruptError, match="x.json"):
+    with pytest.raises(CorruptError, match=r"x\.json"):
         Session.from_bytes(json.dumps(good | {key: value}).encode(), "x.json")
 
 
