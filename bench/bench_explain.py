@@ -126,8 +126,8 @@ def main() -> int:
             env["LD_LIBRARY_PATH"] = ":".join(install.library_path)
         for word in ("Leaf", name(0)):
             argv = [install.program, "--startup-file=no", f"--project={project}", "-e"]
-            number = LEAF if word == "Leaf" else identity(0)
-            code = f'Base.require(Base.PkgId(Base.UUID("{number}"), "{word}"))'
+            wanted = LEAF if word == "Leaf" else identity(0)
+            code = f'Base.require(Base.PkgId(Base.UUID("{wanted}"), "{word}"))'
             subprocess.run([*argv, code], env=env, check=True)
         for number in range(1, args.packages):
             copy_cache(depot, number)

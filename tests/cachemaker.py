@@ -1,5 +1,6 @@
 """Julia's caches made by hand, and a machine of files in memory: what tests of ``explain`` are made of."""
 
+import functools
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -34,6 +35,7 @@ STDLIB = "/julia/share/julia/stdlib"
 CHECKSUM = 0xFAFBFCFD00000000 | 0x1234
 
 
+@functools.cache
 def rules_of(version: str) -> CacheRules:
     return cache_rules(data_text("caches.toml"), JuliaVersion.parse(version))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from headstart.cacheheader import Front, PackageId
-from headstart.errors import CorruptError, MissingToolError
+from headstart.errors import ConfigurationError, CorruptError, MissingToolError
 from headstart.image import decode_targets
 from headstart.julia import JuliaVersion
 from headstart.record import Table, canonical
@@ -199,7 +199,7 @@ class Session:
                 stdlib=values["stdlib"][0],
                 build_stdlib=values["build_stdlib"][0],
             )
-        except (KeyError, ValueError, CorruptError) as error:
+        except (KeyError, ValueError, ConfigurationError, CorruptError) as error:
             raise MissingToolError(
                 f"{program} does not describe itself as Julia does", hint="name another one with --julia"
             ) from error

@@ -1,19 +1,26 @@
 """`headstart explain` against what real Julias say at JULIA_DEBUG=loading, with each reason made on purpose."""
 
+import contextlib
 import json
+import os
+import random
 import re
 import shutil
 import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import pytest
 
+from cachemaker import rules_of
+from headstart.cacheheader import read_front, read_header
+from headstart.errors import CorruptError, IncompatibleError
+from headstart.julia import JuliaVersion
 from headstart.juliahash import package_slug
 from headstart.reasons import Rule
 from juliahelp import StockJulia
@@ -72,7 +79,29 @@ end
     ),
     "packages/App/src/App.jl": "module App\nusing Leaf, Printf\nmain() = Leaf.twice(21)\nend\n",
 }
-# What Julia does first for `using`: look for a good cache, and load it; here without compiling where there is none.
+EXTRA = "55555555-5555-4555-8555-555555555555"
+WITH_EXTENSION = {
+    "Project.toml": PROJECT.replace("[deps]\n", f'[deps]\nExtra = "{EXTRA}"\n'),
+    "Manifest.toml": LOCK
+    + f"""
+[[Extra]]
+path = "packages/Extra"
+uuid = "{EXTRA}"
+version = "0.1.0"
+weakdeps = ["Leaf"]
+
+    [Extra.extensions]
+    ExtraLeafExt = "Leaf"
+""",
+    "packages/Extra/Project.toml": (
+        f'name = "Extra"\nuuid = "{EXTRA}"\nversion = "0.1.0"\n[weakdeps]\nLeaf = "{LEAF}"\n'
+        '[extensions]\nExtraLeafExt = "Leaf"\n'
+    ),
+    "packages/Extra/src/Extra.jl": "module Extra end\n",
+    "packages/Extra/ext/ExtraLeafExt.jl": "module ExtraLeafExt\nusing Extra, Leaf\nend\n",
+}
+"""What is added where packages have extensions."""
+# What Julia does first for `using`: look for a good cache and load it; here nothing is compiled instead.
 ASK = """\
 id = Base.PkgId(Base.UUID(ARGS[2]), ARGS[1])
 path = Base.locate_package(id)
@@ -151,13 +180,17 @@ def world(julia: StockJulia, tmp_path_factory: pytest.TempPathFactory) -> World:
     """The depot, compiled leaf first."""
     root = tmp_path_factory.mktemp("explain").resolve()
     made = World(julia=julia, root=root, spare=root / "spare", description=root / "julia.json")
-    for name, text in FILES.items():
+    extended = julia.version >= JuliaVersion.parse("1.9")
+    for name, text in (FILES | (WITH_EXTENSION if extended else {})).items():
         path = made.project / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (root / "ask.jl").write_text(ASK)
     for name, uuid in (("Leaf", LEAF), ("App", APP)):
         done = made.start("-e", f'Base.require(Base.PkgId(Base.UUID("{uuid}"), "{name}"))')
+        assert done.returncode == 0, done.stderr
+    if extended:
+        done = made.start("-e", f'Base.require(Base.PkgId(Base.UUID("{EXTRA}"), "Extra")); using App')
         assert done.returncode == 0, done.stderr
     shutil.copytree(made.depot, made.spare, symlinks=True)
     argv = [sys.executable, "-m", "headstart", "explain", "--describe", "--julia", str(julia.program)]
@@ -287,6 +320,12 @@ def preferences(world: World) -> None:
     path.write_text(path.read_text().replace("hello", "good morning"))
 
 
+def extension_changed(world: World) -> None:
+    path = world.project / "packages/Extra/ext/ExtraLeafExt.jl"
+    path.write_text(path.read_text().replace("using Extra, Leaf", "using Leaf, Extra"))
+    os.utime(path, (5, 5))
+
+
 def nothing(_world: World) -> None:
     return None
 
@@ -306,7 +345,6 @@ class Case:
     """Of headstart."""
     since: str = "1.5"
     until: str = "1.14"
-    ids: dict[str, str] = field(default_factory=lambda: {"Leaf": LEAF, "App": APP})
 
 
 CASES = {
@@ -425,6 +463,22 @@ CASES = {
         words=("--checksums",),
         since="1.9",
     ),
+    "an extension": Case(package="ExtraLeafExt", rule=None, since="1.9"),
+    "an extension's source changed": Case(
+        spoil=extension_changed,
+        package="ExtraLeafExt",
+        rule=Rule.SOURCE_TIME,
+        said="because file .*ExtraLeafExt.jl .* has changed",
+        since="1.9",
+        until="1.11",
+    ),
+    "an extension's content changed": Case(
+        spoil=extension_changed,
+        package="ExtraLeafExt",
+        rule=Rule.SOURCE_CONTENT,
+        said="hash of .*ExtraLeafExt.jl has changed",
+        since="1.11",
+    ),
     "other preferences": Case(
         spoil=preferences, rule=Rule.PREFERENCES, said="preferences hash does not match", since="1.6"
     ),
@@ -441,8 +495,8 @@ def test_it_says_what_julia_says(fresh: World, name: str) -> None:
         pytest.skip(f"not on {version}")
     case.spoil(fresh)
     code, report = fresh.explain(*case.words, options=case.options)
-    said, words = fresh.said(case.package, case.ids[case.package], *case.options)
     (found,) = [one for one in report["packages"] if one["name"] == case.package and one["caches"]]
+    said, words = fresh.said(case.package, found["uuid"], *case.options)
     assert found["outcome"] == said, (found, words)
     if case.rule is None:
         assert found["outcome"] == "accepted", found
@@ -461,6 +515,21 @@ def test_a_cut_off_cache_stops_julia(fresh: World) -> None:
     said, words = fresh.said("Leaf", LEAF)
     assert said == "exit code 1"
     assert "EOFError" in words
+
+
+def test_damaged_real_headers_are_named(world: World) -> None:
+    chance = random.Random(7)
+    rules = rules_of(str(world.julia.version))
+    for name in ("Leaf", "App"):
+        data = world.cache(name).read_bytes()
+        assert read_header(data, rules).build.package.name == name
+        for _ in range(400):
+            spoiled = bytearray(data[: chance.choice((len(data), chance.randrange(1, len(data))))])
+            for _ in range(chance.randrange(4)):
+                spoiled[chance.randrange(min(len(spoiled), 1500))] = chance.randrange(256)
+            with contextlib.suppress(CorruptError, IncompatibleError):
+                read_front(bytes(spoiled))
+                read_header(bytes(spoiled), rules)
 
 
 def test_names_are_as_julia_makes_them(world: World) -> None:

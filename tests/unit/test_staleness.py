@@ -45,8 +45,12 @@ def bytes_of(place: int, value: int) -> Callable[[Machine], None]:
     return spoil
 
 
-def without(path: str) -> Callable[[Machine], None]:
-    return lambda machine: machine.files.content.pop(path) and None
+def no_native(machine: Machine) -> None:
+    del machine.files.content[machine.path(LEAF)[:-3] + ".so"]
+
+
+def misplaced(machine: Machine) -> None:
+    machine.put(machine.app, of=LEAF)
 
 
 def other_base(machine: Machine) -> None:
@@ -100,17 +104,9 @@ REASONS: dict[str, tuple[str, Callable[[Machine], None], Rule]] = {
     "cut off": ("1.10.6", cut, Rule.DAMAGED),
     "options": ("1.9.4", lambda machine: machine.start(flags=CacheFlags(byte=0b11_1_00_01_1)), Rule.FLAGS),
     "CPU": ("1.9.4", weak_cpu, Rule.CPU),
-    "no native code": (
-        "1.10.6",
-        lambda machine: without(machine.path(LEAF)[:-3] + ".so")(machine),
-        Rule.NATIVE_MISSING,
-    ),
-    "another package": (
-        "1.10.6",
-        lambda machine: machine.put(machine.app, of=LEAF) and None,
-        Rule.OTHER_PACKAGE,
-    ),
-    "another package, 1.5": ("1.5.3", lambda machine: machine.put(machine.app, of=LEAF) and None, Rule.ENTRY),
+    "no native code": ("1.10.6", no_native, Rule.NATIVE_MISSING),
+    "another package": ("1.10.6", misplaced, Rule.OTHER_PACKAGE),
+    "another package, 1.5": ("1.5.3", misplaced, Rule.ENTRY),
     "another Base": ("1.5.3", other_base, Rule.SYSTEM_IMAGE),
     "needs what is not there": ("1.10.6", change_leaf(requires=(Build(GONE, 1),)), Rule.NOT_FOUND),
     "elsewhere": ("1.10.6", elsewhere, Rule.ENTRY),
