@@ -9,7 +9,7 @@ from typing import Final
 
 from headstart.cacheheader import cache_rules
 from headstart.errors import ConfigurationError, MissingToolError
-from headstart.julia import JuliaProbe, JuliaRequest
+from headstart.julia import JuliaProbe, JuliaRequest, JuliaVersion
 from headstart.microarchitecture import flags_of
 from headstart.process import Command, Runner
 from headstart.session import Session
