@@ -11,16 +11,17 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "headstart"
 LAYERS = (
     # 1 values
     {"errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "julia",
-     "project", "gittree", "image", "script", "record", "tomltable", "route", "juliasource", "lint"},
+     "project", "gittree", "image", "script", "record", "tomltable", "route", "juliasource", "lint",
+     "cacheheader", "juliahash", "session", "projectfiles", "environment", "reasons", "staleness", "verdicts"},
     # 2 format
     {"cvmfs"},
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
      "arrival", "console", "inflating", "loopback", "deflating", "ingest", "stage",
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
-     "official", "juliahost"},
+     "official", "juliahost", "depotfiles"},
     # 4 verbs
-    {"build", "repository", "hydrate", "launch", "inspect", "demo", "init"},
+    {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain"},
     # 5 command line
     {"cli", "__main__"},
 )  # fmt: skip

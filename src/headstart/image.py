@@ -1,4 +1,4 @@
-"""What a system image says of itself: the CPU targets that its code was compiled for.
+"""What native code says of itself: the CPU targets that it was compiled for.
 
 Theory of operation. The image carries, for Julia's own use at start, a list of targets, each with a name and
 two sets of features: those it uses and those it was told to do without (``serialize_target_data`` in
@@ -13,7 +13,9 @@ two sets of features: those it uses and those it was told to do without (``seria
 A word is a register that the CPUID instruction fills (``src/features_x86.h``), so the meaning of each bit is
 Intel's and AMD's and does not change with Julia's version. Up to 1.8 the list is the exported symbol
 ``jl_dispatch_target_ids``. From 1.9 the symbol is local (and in the symbol table unless it was stripped), and
-the exported ``jl_image_pointers`` is a record whose last pointer leads to the list.
+the exported ``jl_image_pointers`` is a record whose last pointer leads to the list. The header of a package's
+cache (``headstart.cacheheader``) has a copy of its native code's list, and a running Julia gives its own
+(``jl_reflect_clone_targets``): both are decoded here too.
 """
 
 import struct
@@ -25,7 +27,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import Relocation, RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
-from headstart.errors import BuildError
+from headstart.errors import BuildError, CorruptError
 from headstart.julia import ImageLayout, Target
 
 _BITS: Final = {
@@ -70,6 +72,8 @@ class RecordedTarget:
     name: str
     features: frozenset[str]
     """What it uses, in ``/proc/cpuinfo``'s words; ``cpuid:<word>:<bit>`` where there is none."""
+    disabled: frozenset[str]
+    """What it was told to do without; of a running Julia, all that its CPU lacks."""
     unchecked: str
     """Features that Julia passed on to LLVM and will not check at start."""
 
@@ -95,8 +99,8 @@ def recorded_targets(file: IO[bytes], layout: ImageLayout, name: str) -> tuple[R
     if data is None:
         raise BuildError(f"{name} does not record its CPU targets: it is no system image of this Julia")
     try:
-        return _decode(data)
-    except (struct.error, UnicodeDecodeError) as error:
+        return decode_targets(data)
+    except CorruptError as error:
         raise BuildError(f"{name}: the record of its CPU targets is damaged ({error})") from error
 
 
@@ -159,6 +163,18 @@ def _symbol_value(elf: ELFFile, table_index: int, relocation: Relocation) -> int
     return int(table.get_symbol(relocation["r_info_sym"])["st_value"])
 
 
+def decode_targets(data: bytes) -> tuple[RecordedTarget, ...]:
+    """Decode a list of targets.
+
+    Raises:
+        CorruptError: it contradicts itself or is cut off.
+    """
+    try:
+        return _decode(data)
+    except (struct.error, UnicodeDecodeError) as error:
+        raise CorruptError(str(error)) from error
+
+
 def _decode(data: bytes) -> tuple[RecordedTarget, ...]:
     (count,) = struct.unpack_from("<I", data)
     if not 0 < count <= _MOST_TARGETS:
@@ -171,9 +187,13 @@ def _decode(data: bytes) -> tuple[RecordedTarget, ...]:
         if words > _MOST_TARGETS:
             raise struct.error(f"{words} words of features")
         enabled = struct.unpack_from(f"<{words}I", data, offset)
+        disabled = struct.unpack_from(f"<{words}I", data, offset + 4 * words)
         name, offset = _text(data, offset + 8 * words)
         unchecked, offset = _text(data, offset)
-        targets.append(RecordedTarget(name=name, features=_features(enabled), unchecked=unchecked))
+        target = RecordedTarget(
+            name=name, features=_features(enabled), disabled=_features(disabled), unchecked=unchecked
+        )
+        targets.append(target)
     return tuple(targets)
 
 

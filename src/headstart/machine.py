@@ -7,13 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from headstart.cacheheader import cache_rules
 from headstart.errors import ConfigurationError, MissingToolError
-from headstart.julia import JuliaProbe, JuliaRequest
+from headstart.julia import JuliaProbe, JuliaRequest, JuliaVersion
 from headstart.microarchitecture import flags_of
 from headstart.process import Command, Runner
+from headstart.session import Session
 
 _DATA: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
 _SHARED_PREFIXES: Final = ("/", "/usr", "/usr/local")
+_DESCRIBE: Final = "describe.jl"
 _HINT: Final = "name one with --julia or HEADSTART_JULIA, or put julia on the PATH"
 
 
@@ -29,8 +32,9 @@ def data_text(name: str) -> str:
 
 
 def recipe_texts() -> dict[str, str]:
-    """The Julia scripts that a build runs, by file name."""
-    return {name: data_text(name) for name in sorted(os.listdir(_DATA)) if name.endswith(".jl")}
+    """The Julia scripts that a build runs, by file name; one more only describes a Julia."""
+    names = sorted(name for name in os.listdir(_DATA) if name.endswith(".jl") and name != _DESCRIBE)
+    return {name: data_text(name) for name in names}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +134,39 @@ def _probe(program: str, env: Mapping[str, str], run: Runner) -> JuliaInstall:
             )
         last = last or done.err.decode(errors="replace").strip().partition("\n")[0]
     raise MissingToolError(f"{program} does not start as Julia does ({last[:200]})", hint=_HINT)
+
+
+def describe_julia(
+    argv: tuple[str, ...],
+    version: JuliaVersion,
+    library_path: tuple[str, ...],
+    env: Mapping[str, str],
+    run: Runner,
+) -> Session:
+    """Ask a Julia what it compares caches with.
+
+    Args:
+        argv: the program and its options; what it is asked depends on them.
+        version: what it is.
+        library_path: what ``LD_LIBRARY_PATH`` must name for it to start.
+        env: the user's environment.
+        run: starts programs.
+
+    Raises:
+        IncompatibleError: caches of this version are not known.
+        MissingToolError: it does not answer.
+    """
+    rules = cache_rules(data_text("caches.toml"), version)
+    kept = {name: env[name] for name in ("PATH", "HOME") if name in env}
+    # Nothing but the system image may be loaded: no environment, no startup file.
+    kept |= {"JULIA_LOAD_PATH": "@stdlib", "JULIA_DEPOT_PATH": "/nonexistent"}
+    if library_path:
+        kept["LD_LIBRARY_PATH"] = ":".join(library_path)
+    done = run(Command(argv=(*argv, "--startup-file=no", data_path(_DESCRIBE)), env=kept), None)
+    if done.code != 0:
+        said = done.err.decode(errors="replace").strip().partition("\n")[0]
+        raise MissingToolError(f"{' '.join(argv)} does not describe itself ({said[:200]})", hint=_HINT)
+    return Session.said(done.out.decode(errors="replace"), argv[0], form=rules.format, features=cpu_flags())
 
 
 def _library_paths(program: str) -> list[tuple[str, ...]]:

@@ -71,6 +71,13 @@ class TomlTable:
         """A text, or the default where the key is absent."""
         return self.text(key) if key in self.value else default
 
+    def number(self, key: str) -> int:
+        """A whole number."""
+        value = self.value.get(key)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.wrong(key, "a whole number")
+        return value
+
     def truth(self, key: str) -> bool:
         """True or false."""
         value = self.value.get(key)

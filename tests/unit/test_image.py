@@ -70,7 +70,9 @@ def test_targets_from_1_9_on(tmp_path: Path, pointers: int, declared: str, optio
     source = f"{declared}[{len(data)}] = {c_array(data)};\nstatic int a;\n"
     source += f"const void *const jl_image_pointers[{pointers}] = {{{'&a,' * (pointers - 1)}{name}}};\n"
     (found,) = recorded_targets(compiled(tmp_path, source, *options), ImageLayout.IMAGE_POINTERS, "x")
-    assert found == RecordedTarget(name="haswell", features=V3.recorded_features, unchecked="")
+    assert found == RecordedTarget(
+        name="haswell", features=V3.recorded_features, disabled=frozenset(), unchecked=""
+    )
 
 
 def test_a_bit_without_a_name_is_kept(tmp_path: Path) -> None:
@@ -108,7 +110,7 @@ def test_what_is_no_image(tmp_path: Path) -> None:
         recorded_targets(io.BytesIO(), ImageLayout.UNKNOWN, "x")
 
 
-GOOD = RecordedTarget(name="haswell", features=V3.recorded_features, unchecked="")
+GOOD = RecordedTarget(name="haswell", features=V3.recorded_features, disabled=frozenset(), unchecked="")
 
 
 @pytest.mark.parametrize(
@@ -117,12 +119,29 @@ GOOD = RecordedTarget(name="haswell", features=V3.recorded_features, unchecked="
         ((), "records 0 targets"),
         ((GOOD, GOOD), "records 2 targets"),
         (
-            (RecordedTarget(name="generic", features=GOOD.features, unchecked=""),),
+            (RecordedTarget(name="generic", features=GOOD.features, disabled=frozenset(), unchecked=""),),
             "called generic, not haswell",
         ),
-        ((RecordedTarget(name="haswell", features=GOOD.features - {"avx2"}, unchecked=""),), "lacks avx2"),
-        ((RecordedTarget(name="haswell", features=GOOD.features | {"aes"}, unchecked=""),), "uses aes beyond"),
-        ((RecordedTarget(name="haswell", features=GOOD.features, unchecked="+foo"),), "'\\+foo' on unchecked"),
+        (
+            (
+                RecordedTarget(
+                    name="haswell", features=GOOD.features - {"avx2"}, disabled=frozenset(), unchecked=""
+                ),
+            ),
+            "lacks avx2",
+        ),
+        (
+            (
+                RecordedTarget(
+                    name="haswell", features=GOOD.features | {"aes"}, disabled=frozenset(), unchecked=""
+                ),
+            ),
+            "uses aes beyond",
+        ),
+        (
+            (RecordedTarget(name="haswell", features=GOOD.features, disabled=frozenset(), unchecked="+foo"),),
+            "'\\+foo' on unchecked",
+        ),
     ],
 )
 def test_an_image_that_is_not_for_its_level(recorded: tuple[RecordedTarget, ...], said: str) -> None:
