@@ -19,7 +19,7 @@ from headstart.cvmfs.whitelist import WHITELIST_FILE, Whitelist
 from headstart.errors import Error, StorageError
 from headstart.keys import RepositoryKeys
 from headstart.names import Fqrn
-from headstart.repository.state import Advance, Settings, advance
+from headstart.repository.state import Advance, Settings, advance, tag_of
 from headstart.store import DirectoryStore, Transaction
 
 WHITELIST_DAYS: Final = 30
@@ -95,7 +95,7 @@ def create(store: DirectoryStore, all_keys: AllKeys, now: datetime, settings: Se
             into=into,
             catalogs=edited.catalogs,
             draft=draft,
-            history=History(fqrn=keys.fqrn),
+            history=settings.tagging.applied(History(fqrn=keys.fqrn), tag_of(draft)).published(tag_of(draft)),
             reflog=Reflog(fqrn=keys.fqrn),
             settings=settings,
         )
