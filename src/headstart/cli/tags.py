@@ -49,7 +49,7 @@ def add_tag(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
     parser = verbs.add_parser(
         "tag",
         help="name states of a repository: add, list, move, remove",
-        description="Name states of a repository. A tag keeps all that its state consists of from being collected.",
+        description="Name states of a repository. A tag keeps its state from being collected.",
         allow_abbrev=False,
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="add|list|move|remove")
@@ -57,9 +57,9 @@ def add_tag(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
         "add",
         help="name a state",
         description=(
-            "Name the present state, or a past one that has not been collected. The revision stays; the manifest "
-            "is signed anew. Names have 1 to 255 letters, digits and the signs . _ / : - and are never reused: "
-            "a tag of that name must be moved. trunk and trunk-previous move by themselves."
+            "Name the present state, or a past one that has not been collected. The revision stays; the "
+            "manifest is signed anew. Names have 1 to 255 letters, digits and the signs . _ / : - and where "
+            "there is one already it must be moved. trunk and trunk-previous move by themselves."
         ),
         allow_abbrev=False,
     )
@@ -70,7 +70,7 @@ def add_tag(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
     move = actions.add_parser(
         "move",
         help="let a tag name another state",
-        description="Let a tag name the present state, or another past one. Without -m it keeps its description.",
+        description="Let a tag name the present state, or a past one. Without -m it keeps its description.",
         allow_abbrev=False,
     )
     move.add_argument("name", metavar="NAME")
@@ -100,8 +100,8 @@ def add_rollback(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="make a past state the present one, as a new revision",
         description=(
             "Make a past state the present one, as a new revision; without a target, that of trunk-previous. "
-            "Tags of later revisions go. A channel that pointed elsewhere then is signed anew above its present "
-            "version; a later channel stays if its release is there then, and else is withdrawn."
+            "Tags of later revisions go. A channel that pointed elsewhere then is signed anew above its "
+            "present version; a later channel stays if its release is there then, and else is withdrawn."
         ),
         allow_abbrev=False,
     )
