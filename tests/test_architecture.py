@@ -17,8 +17,8 @@ LAYERS = (
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
      "arrival", "console", "inflating", "loopback", "deflating", "ingest", "stage",
-     "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
-     "official", "juliahost"},
+     "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover",
+     "siteconfig", "official", "juliahost", "blacklists"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo", "init"},
     # 5 command line
@@ -32,7 +32,8 @@ NODE = {
     "record", "script", "source", "shortcut", "parallel", "directories", "cli.starting", "cli.reading",
     "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check",
     "cvmfs.objects", "cvmfs.catalog", "cvmfs.der", "cvmfs.signature", "cvmfs.manifest", "cvmfs.whitelist",
-    "cvmfs.trust", "cvmfs.history", "cli", "cli.run", "cli.list", "cli.show", "cli.verify",
+    "cvmfs.trust", "cvmfs.history", "cvmfs.past", "blacklists",
+    "cli", "cli.run", "cli.list", "cli.show", "cli.verify",
 }  # fmt: skip
 
 PURE_FORBIDDEN_MODULES = {

@@ -4,13 +4,15 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
+from headstart.blacklists import BLACKLIST_FILE, read_blacklists
 from headstart.channel import LIMIT, ROOT_PATH
 from headstart.cvmfs.manifest import MANIFEST_FILE
+from headstart.cvmfs.past import Selector
 from headstart.cvmfs.trust import MasterKeys, Seen
-from headstart.errors import ConfigurationError, StorageError
+from headstart.errors import ConfigurationError, StorageError, UnknownError
 from headstart.failover import FailoverStratum, Ledger, NoNotes, Notes
 from headstart.names import Fqrn
 from headstart.publickeys import KEYS_DIRECTORIES, find_public_keys
@@ -116,6 +118,9 @@ class Anchors:
     directories: Sequence[str] = KEYS_DIRECTORIES
     site_of: Callable[[Fqrn | None], Site] = no_site
     """What is configured here for a repository: its keys count where the user names none."""
+    blacklists: Sequence[str] = ()
+    """Paths of blacklists, beside the site's own."""
+    site_blacklist: str = BLACKLIST_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +137,17 @@ class Opened:
     def fqrn(self) -> Fqrn:
         """The repository."""
         return self.tree.fqrn
+
+    def moment(self, now: datetime) -> datetime:
+        """The moment at which channels are to be valid: that of a past state, where one was asked for.
+
+        Its owner vouches for the state today, with the tag or the chain that led there, so the channels in it
+        are believed as they were then.
+        """
+        past = self.snapshot.past if self.snapshot is not None else None
+        if past is None or past.timestamp is None:
+            return now
+        return min(now, datetime.fromtimestamp(past.timestamp, UTC))
 
 
 def stratum_of(source: WebSource | StorageSource, notes: Notes) -> Stratum:
@@ -182,6 +198,7 @@ def open_source(
     now: datetime,
     seen: Seen | None = None,
     notes: Notes = _NO_NOTES,
+    past: Selector | None = None,
 ) -> Opened:
     """Prove a source's state.
 
@@ -191,9 +208,12 @@ def open_source(
         now: UTC.
         seen: what this node remembers.
         notes: which servers and proxies failed here before.
+        past: a past state to be read; None for the present one.
 
     Raises:
         KeyFileError: no key to trust is found.
+        ConfigurationError: a blacklist cannot be read.
+        UnknownError: there is no such past state, or the source is a mount, which shows only one.
         TrustError: the chain does not hold, or it is another repository.
         CorruptError, MissingError, UnavailableError, StorageError: as ``Snapshot.open``.
     """
@@ -201,11 +221,20 @@ def open_source(
     if isinstance(source, MountSource):
         if anchors.fqrn is not None and anchors.fqrn != source.fqrn:
             raise StorageError(f"{source.root} is {source.fqrn}, not {anchors.fqrn}")
+        if past is not None:
+            raise UnknownError(
+                f"{source.root} is mounted, and shows the one state that its client has chosen",
+                hint="name the storage or a server, or set CVMFS_REPOSITORY_TAG for the client",
+            )
         mounted = MountedTree(fqrn=source.fqrn, root=source.root)
         return Opened(source=source, keys=keys, tree=mounted, snapshot=None)
     # Without keys of the user's own, the name decides which keys count, so it must be the one proven. And who
     # asks a server for one repository must not be given another that the same owner has signed.
     named = isinstance(source, WebSource) or not anchors.keys
     fqrn = anchors.fqrn or (expected_name(source) if named else None)
-    snapshot = Snapshot.open(stratum_of(source, notes), keys=keys, fqrn=fqrn, now=now, seen=seen)
+    blacklist = read_blacklists(anchors.blacklists, default=anchors.site_blacklist)
+    stratum = stratum_of(source, notes)
+    snapshot = Snapshot.open(stratum, keys=keys, fqrn=fqrn, now=now, seen=seen, blacklist=blacklist)
+    if past is not None:
+        snapshot = snapshot.at(past)
     return Opened(source=source, keys=keys, tree=SnapshotTree(snapshot), snapshot=snapshot)

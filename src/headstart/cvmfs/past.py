@@ -145,6 +145,19 @@ def parse_selector(text: str) -> Selector:
     return ByRevision.parse(text) if text.isascii() and text.isdecimal() else ByTag(text)
 
 
+def chosen(tag: str | None, date: str | None, root_hash: str | None) -> Selector | None:
+    """The state that the options ``--tag``, ``--date`` and ``--root-hash`` name; None where there is none.
+
+    Raises:
+        ConfigurationError: no such date, or no such hash.
+    """
+    if tag:
+        return ByTag(tag)
+    if date:
+        return ByDate.parse(date)
+    return ByHash.parse(root_hash) if root_hash else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastRoot:
     """The root catalog of a state, and what it is said to be."""
@@ -223,14 +236,19 @@ def find(selector: Selector, head: PastRoot, history: History, fetch: Fetch) -> 
                 )
             return PastRoot.of_tag(found)
         case ByRevision() | ByHash():
-            known = (head, *map(PastRoot.of_tag, history.tags))
-            found_root = next((root for root in known if _is(root, selector)), None)
-            if found_root is not None:
-                return found_root
+            known = among_tags(selector, head, history)
+            if known is not None:
+                return known
             end = selector.number if isinstance(selector, ByRevision) else _FIRST
             return next((root for root in predecessors(head, fetch, down_to=end) if _is(root, selector)), None)
         case _:
             assert_never(selector)
+
+
+def among_tags(selector: ByRevision | ByHash, head: PastRoot, history: History) -> PastRoot | None:
+    """The head or a tag that a revision or a hash means."""
+    known = (head, *map(PastRoot.of_tag, history.tags))
+    return next((root for root in known if _is(root, selector)), None)
 
 
 def _is(root: PastRoot, selector: ByRevision | ByHash) -> bool:
