@@ -20,7 +20,7 @@ LAYERS = (
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover",
      "siteconfig", "official", "juliahost", "blacklists"},
     # 4 verbs
-    {"build", "repository", "hydrate", "launch", "inspect", "demo", "init"},
+    {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "diff", "status"},
     # 5 command line
     {"cli", "__main__"},
 )  # fmt: skip
@@ -33,7 +33,7 @@ NODE = {
     "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check",
     "cvmfs.objects", "cvmfs.catalog", "cvmfs.der", "cvmfs.signature", "cvmfs.manifest", "cvmfs.whitelist",
     "cvmfs.trust", "cvmfs.history", "cvmfs.past", "blacklists",
-    "cli", "cli.run", "cli.list", "cli.show", "cli.verify",
+    "cli", "cli.run", "cli.list", "cli.show", "cli.verify", "cli.diff", "diff", "status",
 }  # fmt: skip
 
 PURE_FORBIDDEN_MODULES = {

@@ -27,7 +27,7 @@ from headstart.cvmfs.history import History
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.objects import Digest, Kind, ObjectName, Revision, inflate
 from headstart.cvmfs.past import ByHash, PastRoot, Selector, among_tags, described, find
-from headstart.cvmfs.signature import CERTIFICATE_LIMIT, LETTER_LIMIT
+from headstart.cvmfs.signature import CERTIFICATE_LIMIT, LETTER_LIMIT, Certificate
 from headstart.cvmfs.trust import (
     CATALOG_LIMIT,
     NO_BLACKLIST,
@@ -192,9 +192,19 @@ class Snapshot:
         return self.manifest.revision
 
     @property
+    def root_digest(self) -> Digest:
+        """The hash of the root catalog that it shows."""
+        return self.past.digest if self.past is not None else self.manifest.root_catalog
+
+    @property
     def valid_until(self) -> datetime:
         """When its whitelist ends."""
         return self._trusted.whitelist.ends
+
+    @property
+    def certificate(self) -> Certificate:
+        """The certificate that its manifest is signed with."""
+        return self._trusted.certificate
 
     @property
     def seen(self) -> Seen:

@@ -10,6 +10,7 @@ from typing import Final
 from headstart.blacklists import BLACKLIST_FILE, read_blacklists
 from headstart.channel import LIMIT, ROOT_PATH
 from headstart.cvmfs.manifest import MANIFEST_FILE
+from headstart.cvmfs.objects import ObjectName
 from headstart.cvmfs.past import Selector
 from headstart.cvmfs.trust import MasterKeys, Seen
 from headstart.errors import ConfigurationError, StorageError, UnknownError
@@ -165,6 +166,16 @@ def stratum_of(source: WebSource | StorageSource, notes: Notes) -> Stratum:
 
 def _draw(most: int) -> int:
     return int.from_bytes(os.urandom(4), "little") % most
+
+
+def stored_size(source: Source, name: ObjectName) -> int | None:
+    """Bytes of an object as stored; None where that is not known without reading it."""
+    if not isinstance(source, StorageSource):
+        return None
+    try:
+        return os.stat(os.path.join(source.directory, name.path)).st_size
+    except OSError:
+        return None
 
 
 def expected_name(source: Source) -> Fqrn | None:

@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "choose the image for this CPU, fetch it, start Julia with it",
     "list": "list stacks, channels and releases of a repository",
     "show": "describe one release",
+    "diff": "compare two states of a repository, or two releases",
     "verify": "verify a repository's chain of signatures, catalogs and objects",
 }
 """Name and one line of every command, in the order of ``--help``."""

@@ -6,7 +6,7 @@ import os
 import sys
 from datetime import UTC, datetime
 
-from headstart.cli import tags, whitelists
+from headstart.cli import status, tags, whitelists
 from headstart.console import Console
 from headstart.cvmfs.objects import Algorithm
 from headstart.errors import KeyFileError
@@ -42,7 +42,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     create_parser.add_argument("--json", action="store_true", help="print one JSON object")
     create_parser.set_defaults(perform=_create)
-    for declare in (tags.add_tag, tags.add_rollback, whitelists.add_resign, whitelists.add_rollover):
+    for declare in (
+        tags.add_tag,
+        tags.add_rollback,
+        whitelists.add_resign,
+        whitelists.add_rollover,
+        status.add_status,
+    ):
         declare(verbs)
 
 

@@ -13,9 +13,10 @@ signature. Nothing of the padding is parsed, so nothing can hide in it.
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Self
 
-from headstart.cvmfs.der import certificate_public_key, from_pem, rsa_public_key, to_pem
+from headstart.cvmfs.der import certificate_end, certificate_public_key, from_pem, rsa_public_key, to_pem
 from headstart.cvmfs.objects import Algorithm, Digest
 from headstart.errors import CorruptError, TrustError
 
@@ -178,6 +179,15 @@ class Certificate:
         """
         der = from_pem(text, label="CERTIFICATE", what=what)
         return cls(der=der, key=RsaPublicKey.from_spki(certificate_public_key(der, what=what), what=what))
+
+    @property
+    def ends(self) -> datetime:
+        """When its own validity ends, UTC; no CVMFS client looks at it (format section 4).
+
+        Raises:
+            CorruptError: it has no such time.
+        """
+        return certificate_end(self.der, what="the certificate")
 
     def fingerprint(self, algorithm: Algorithm) -> CertificateFingerprint:
         """Its fingerprint in one of the format's hashes."""

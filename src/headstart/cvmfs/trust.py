@@ -215,7 +215,7 @@ class Claim:
         check_signature(good, what=MANIFEST_FILE, key="the certificate that it names")
         _check_age(self.manifest, seen, blacklist)
         _check_whitelist_age(self.whitelist, seen)
-        return TrustedManifest(manifest=self.manifest, whitelist=self.whitelist)
+        return TrustedManifest(manifest=self.manifest, whitelist=self.whitelist, certificate=found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +224,7 @@ class TrustedManifest:
 
     manifest: Manifest
     whitelist: Whitelist
+    certificate: Certificate
 
     @property
     def root_catalog(self) -> ObjectName:
