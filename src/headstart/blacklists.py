@@ -1,7 +1,7 @@
 """The site's blacklist, where the CVMFS client keeps it: certificates and old revisions that it refuses.
 
-The client reads ``/etc/cvmfs/blacklist`` (``MountPoint::CheckBlacklists`` in ``cvmfs/mountpoint.cc``); a node
-may have none. Standard library only.
+The client reads ``/etc/cvmfs/blacklist``, or what ``CVMFS_BLACKLIST`` says, and one in the configuration
+repository (``MountPoint::CheckBlacklists`` in ``cvmfs/mountpoint.cc``); a node may have none. Standard library only.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,21 @@ BLACKLIST_FILE: Final = "/etc/cvmfs/blacklist"
 _LIMIT: Final = 1 << 20
 
 
-def read_blacklists(given: Sequence[str] = (), *, default: str = BLACKLIST_FILE) -> Blacklist:
-    """The site's blacklist, and others that the user names; what any of them refuses is refused.
+def read_blacklists(given: Sequence[str] = (), *, site: Sequence[str] = (BLACKLIST_FILE,)) -> Blacklist:
+    """The site's blacklists, and others that the user names; what any of them refuses is refused.
+
+    Args:
+        given: paths that must be there.
+        site: paths where there may be one.
 
     Raises:
         ConfigurationError: one is there and cannot be read, is too large, or has a line that means nothing; or
             one that the user named is not there. Going on without it might trust a stolen key.
     """
-    made = _read(default, required=False)
-    for path in given:
-        made = made.joined(_read(path, required=True))
+    made = Blacklist()
+    for paths, required in ((site, False), (given, True)):
+        for path in paths:
+            made = made.joined(_read(path, required=required))
     return made
 
 
@@ -31,7 +36,7 @@ def _read(path: str, *, required: bool) -> Blacklist:
     try:
         with open(path, "rb") as stream:
             data = stream.read(_LIMIT + 1)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         if not required:
             return Blacklist()
         raise ConfigurationError(f"there is no blacklist {path}") from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from headstart.blacklists import BLACKLIST_FILE, read_blacklists
+from headstart.blacklists import read_blacklists
 from headstart.channel import LIMIT, ROOT_PATH
 from headstart.cvmfs.manifest import MANIFEST_FILE
 from headstart.cvmfs.objects import ObjectName
@@ -121,7 +121,6 @@ class Anchors:
     """What is configured here for a repository: its keys count where the user names none."""
     blacklists: Sequence[str] = ()
     """Paths of blacklists, beside the site's own."""
-    site_blacklist: str = BLACKLIST_FILE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,7 +242,8 @@ def open_source(
     # asks a server for one repository must not be given another that the same owner has signed.
     named = isinstance(source, WebSource) or not anchors.keys
     fqrn = anchors.fqrn or (expected_name(source) if named else None)
-    blacklist = read_blacklists(anchors.blacklists, default=anchors.site_blacklist)
+    site = anchors.site_of(fqrn or expected_name(source))
+    blacklist = read_blacklists(anchors.blacklists, site=site.blacklists)
     stratum = stratum_of(source, notes)
     snapshot = Snapshot.open(stratum, keys=keys, fqrn=fqrn, now=now, seen=seen, blacklist=blacklist)
     if past is not None:

@@ -12,6 +12,7 @@ from headstart.channel import Pointer
 from headstart.cvmfs.signature import LETTER_LIMIT
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import Error, UnknownError
+from headstart.failover import NoNotes
 from headstart.published import SnapshotTree, channels, pointer, stacks
 from headstart.snapshot import Snapshot
 from headstart.source import Anchors, MountSource, Opened, Source, find_keys, open_source, stratum_of
@@ -80,7 +81,7 @@ def look(source: Source, anchors: Anchors, *, now: datetime, warning: timedelta)
             f"{source.root} is mounted, and a mount does not show what signs it",
             hint="name the storage or a server",
         )
-    data = stratum_of(source).fetch(WHITELIST_FILE, limit=LETTER_LIMIT, fresh=True)
+    data = stratum_of(source, NoNotes()).fetch(WHITELIST_FILE, limit=LETTER_LIMIT, fresh=True)
     ends = find_keys(source, anchors).signed(data, fqrn=anchors.fqrn).ends
     good = min(now, ends - timedelta(seconds=1))
     opened = open_source(source, anchors, now=good)

@@ -232,39 +232,39 @@ def test_the_blacklist_refuses_a_certificate(repository: Past, tmp_path: Path) -
     place = tmp_path / "blacklist"
     place.write_text(f"# stolen in May\n{repository.certificate.fingerprint(repository.algorithm)} # theirs\n")
     with pytest.raises(TrustError, match="blacklist"):
-        opened(repository, blacklist=read_blacklists(default=str(place)))
+        opened(repository, blacklist=read_blacklists(site=[str(place)]))
 
 
 def test_the_blacklist_refuses_revisions_of_the_present_and_the_past(repository: Past, tmp_path: Path) -> None:
     place = tmp_path / "blacklist"
     place.write_text(f"<{repository.fqrn} 2\n<other.example.org 9\n<{repository.fqrn}\t1\n")
-    snapshot = opened(repository, blacklist=read_blacklists(default=str(place)))
+    snapshot = opened(repository, blacklist=read_blacklists(site=[str(place)]))
     assert text(snapshot.at(ByTag("two"))) == b"state two"
     for selector in (ByTag("one"), ByHash(repository.tags[0].digest)):
         with pytest.raises(TrustError, match=r"revision 1 .* blacklist, which wants 2"):
             snapshot.at(selector)
     place.write_text(f"<{repository.fqrn} 4")
     with pytest.raises(TrustError, match="wants 4"):
-        opened(repository, blacklist=read_blacklists(default=str(place)))
+        opened(repository, blacklist=read_blacklists(site=[str(place)]))
 
 
 def test_blacklists_add_up(tmp_path: Path) -> None:
     (tmp_path / "site").write_text(f"{'AB' * 20}\n<a.example.org 3\n")
     (tmp_path / "mine").write_text(f"{'cd' * 20}\n<a.example.org 2\n<b.example.org 5\n")
-    found = read_blacklists([str(tmp_path / "mine")], default=str(tmp_path / "site"))
+    found = read_blacklists([str(tmp_path / "mine")], site=[str(tmp_path / "site")])
     assert {str(item).replace(":", "").lower() for item in found.fingerprints} == {"ab" * 20, "cd" * 20}
     assert found.revisions == {"a.example.org": 3, "b.example.org": 5}
 
 
 def test_a_node_may_have_no_blacklist_but_not_one_that_cannot_be_read(tmp_path: Path) -> None:
-    assert read_blacklists(default=str(tmp_path / "none")) == Blacklist()
+    assert read_blacklists(site=[str(tmp_path / "none")]) == Blacklist()
     with pytest.raises(ConfigurationError, match="there is no blacklist"):
-        read_blacklists([str(tmp_path / "none")], default=str(tmp_path / "none"))
+        read_blacklists([str(tmp_path / "none")], site=[str(tmp_path / "none")])
     with pytest.raises(ConfigurationError, match="cannot read"):
-        read_blacklists(default=str(tmp_path))
+        read_blacklists(site=[str(tmp_path)])
     (tmp_path / "bad").write_text("<a.example.org\n")
     with pytest.raises(ConfigurationError, match="line 1"):
-        read_blacklists(default=str(tmp_path / "bad"))
+        read_blacklists(site=[str(tmp_path / "bad")])
 
 
 # -- what the user writes ------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from headstart.cli.reading import (
     counted,
     past_json,
     size_text,
+    source_of,
     write,
     write_json,
 )
@@ -20,7 +21,7 @@ from headstart.diff import Change, Difference, Fate, Side, compare
 from headstart.errors import ConfigurationError, UnknownError
 from headstart.published import resolve
 from headstart.reference import Reference
-from headstart.source import Opened, open_source, parse, stored_size
+from headstart.source import Opened, open_source, stored_size
 
 HELP = """\
 Compare two states of a repository, or two releases in its present state.
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the differences."""
     now = datetime.now(UTC)
-    opened = open_source(parse(args.source), anchors_of(args), now=now)
+    opened = open_source(source_of(args), anchors_of(args), now=now)
     before, after = _sides(opened, args.before, args.after, now)
     found = compare(before, after)
     fetched = found.fetched(lambda name: stored_size(opened.source, name))

@@ -35,7 +35,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="certificates and old revisions to refuse, beside /etc/cvmfs/blacklist",
+        help="certificates and old revisions to refuse, beside the site's (/etc/cvmfs/blacklist)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -140,7 +140,7 @@ def add_arguments(parser: "argparse.ArgumentParser") -> None:
         metavar="FILE",
         action="append",
         default=[],
-        help="certificates and old revisions to refuse, beside /etc/cvmfs/blacklist",
+        help="certificates and old revisions to refuse, beside the site's (/etc/cvmfs/blacklist)",
     )
     parser.add_argument("--refresh", action="store_true", help="ask the source even if it was asked just now")
     parser.usage = "headstart run SOURCE STACK[@WHICH] [OPTIONS] -- JULIA'S ARGUMENTS"

@@ -7,7 +7,6 @@ from functools import partial
 from typing import NoReturn
 
 from headstart import hydrate, launch, shortcut
-from headstart.blacklists import BLACKLIST_FILE
 from headstart.cache import BOOT_ID, Cache, Memory
 from headstart.channel import ROOT_PATH, pointer_path
 from headstart.cli.run import Node, Request, repeat, say
@@ -243,7 +242,7 @@ class _Launch:
             stamps += [(path, shortcut.content_stamp(path)) for path in configured]
             stamps += [(path, shortcut.stamp(path)) for path in KEYS_DIRECTORIES]
         stamps += [(path, shortcut.stamp(path)) for path in self._placed]
-        blacklists = (BLACKLIST_FILE, *self._request.blacklists)
+        blacklists = (*self._anchors.site_of(resolved.release.fqrn).blacklists, *self._request.blacklists)
         stamps += [(path, shortcut.content_stamp(path) or shortcut.ABSENT) for path in blacklists]
         if isinstance(source, StorageSource):
             paths = [os.path.join(source.directory, name) for name in (MANIFEST_FILE, WHITELIST_FILE)]

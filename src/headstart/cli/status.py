@@ -11,13 +11,13 @@ from headstart.cli.reading import (
     counted,
     heading,
     size_text,
+    source_of,
     time_text,
     title,
     write,
     write_json,
 )
 from headstart.errors import ConfigurationError, StorageError, TrustError
-from headstart.source import parse
 from headstart.status import State, Status, look, metrics
 
 _DAYS = 7
@@ -55,7 +55,7 @@ def _status(args: argparse.Namespace) -> int:
     if not 0 <= args.warn_days <= 3650:
         raise ConfigurationError(f"--warn-days {args.warn_days} is not from 0 to 3650")
     now = datetime.now(UTC)
-    status = look(parse(args.source), anchors_of(args), now=now, warning=timedelta(days=args.warn_days))
+    status = look(source_of(args), anchors_of(args), now=now, warning=timedelta(days=args.warn_days))
     if args.metrics is not None:
         _write(args.metrics, metrics(status, now=now))
     if args.json:
