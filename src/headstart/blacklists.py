@@ -1,7 +1,8 @@
 """The site's blacklist, where the CVMFS client keeps it: certificates and old revisions that it refuses.
 
 The client reads ``/etc/cvmfs/blacklist``, or what ``CVMFS_BLACKLIST`` says, and one in the configuration
-repository (``MountPoint::CheckBlacklists`` in ``cvmfs/mountpoint.cc``); a node may have none. Standard library only.
+repository (``MountPoint::CheckBlacklists`` in ``cvmfs/mountpoint.cc``); a node may have none. Standard
+library only.
 """
 
 from collections.abc import Sequence
