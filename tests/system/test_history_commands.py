@@ -288,7 +288,7 @@ def test_publish_with_a_tag(site: Site, node: Node, tmp_path: Path) -> None:
         return replace(release, id=ReleaseId("00000000000000aa"))
 
     publishing.write_stage(tmp_path / "third", third)
-    words = ("publish", tmp_path / "third", *target(site), "--json")
+    words = ("publish", str(tmp_path / "third"), *target(site), "--json")
     refused(node.headstart(*words, "--message", "x"), 10, "--tag")
     refused(node.headstart(*words, "--tag", "trunk"), 10, "moves by itself")
     good(node.headstart(*words, "--tag", "third", "--message", "the third one"))
