@@ -18,7 +18,7 @@ LAYERS = (
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
      "arrival", "console", "inflating", "loopback", "deflating", "ingest", "stage",
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover",
-     "siteconfig", "official", "juliahost", "blacklists"},
+     "siteconfig", "official", "juliahost", "blacklists", "tokens"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "diff", "status"},
     # 5 command line

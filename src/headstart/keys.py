@@ -25,6 +25,7 @@ from headstart.cvmfs.trust import MasterKeys
 from headstart.errors import CorruptError, KeyFileError
 from headstart.names import Fqrn
 from headstart.publickeys import read_key_file
+from headstart.tokens import PREFIX, TokenSigner
 
 _BITS: Final = 2048
 """What the real tools make; a client verifies with any size."""
@@ -68,7 +69,7 @@ def load_keys(directory: str, fqrn: Fqrn) -> RepositoryKeys:
         KeyFileError: a file is missing, readable by others, no such key, or does not fit its other half.
     """
     path = os.path.join(directory, str(fqrn))
-    repository = RsaSigner.from_pem(_read_private(f"{path}.key"), what=f"{path}.key")
+    repository = _signer(f"{path}.key")
     pem = read_key_file(f"{path}.crt")
     certificate = read_certificate(f"{path}.crt")
     masters = load_public(directory, fqrn)
@@ -84,18 +85,26 @@ def load_keys(directory: str, fqrn: Fqrn) -> RepositoryKeys:
     )
 
 
-def load_master_key(directory: str, fqrn: Fqrn) -> RsaSigner:
+def load_master_key(directory: str, fqrn: Fqrn) -> Signer:
     """Read the private master key, which signs the whitelist and the statement of channel keys.
 
     Raises:
         KeyFileError: it is missing, readable by others, no RSA key, or not the other half of the public one.
     """
     path = os.path.join(directory, str(fqrn))
-    master = RsaSigner.from_pem(_read_private(f"{path}.masterkey"), what=f"{path}.masterkey")
+    master = _signer(f"{path}.masterkey")
     public = load_public(directory, fqrn)
     if master.public not in public.keys:
         raise KeyFileError(f"{path}.pub is not the public half of {path}.masterkey")
     return master
+
+
+def _signer(path: str) -> Signer:
+    """An RSA key in a file, or in the token that the file names (``headstart.tokens``)."""
+    data = _read_private(path)
+    if data.startswith(PREFIX):
+        return TokenSigner.open(data, what=path)
+    return RsaSigner.from_pem(data, what=path)
 
 
 def load_public(directory: str, fqrn: Fqrn) -> MasterKeys:

@@ -219,9 +219,9 @@ def test_diff_as_a_command(site: Site, node: Node) -> None:
         node.headstart("diff", site.storage, f"jets@{FIRST}", f"jets@{SECOND}", "--key", site.key, "--json")
     )
     changed = {change["path"]: change for change in two["changes"]}
-    assert changed["/depot/large"]["what"] == ["content"]
+    assert "content" in changed["/depot/large"]["what"]
     assert changed["/depot/large"]["bytes_after"] == 30_000
-    assert "/images/x86-64/sys.so" not in changed
+    assert "content" not in changed.get("/images/x86-64/sys.so", {}).get("what", [])
     text = node.headstart("diff", site.storage, "before", "trunk", "--key", site.key).stdout.decode()
     assert f"+ /stacks/jets/{SECOND}/depot/large  30.0 kB\n" in text
     short = node.headstart("diff", site.storage, "before", "trunk", "--summary", "--key", site.key).stdout

@@ -12,7 +12,7 @@ from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.past import ByHash, ByRevision, ByTag, Selector
 from headstart.cvmfs.signature import LETTER_LIMIT, Letter
 from headstart.errors import ConfigurationError, StorageError
-from headstart.keys import RepositoryKeys, load_keys
+from headstart.keys import RepositoryKeys, load_keys, load_public
 from headstart.names import Fqrn
 from headstart.repository import (
     ChannelAction,
@@ -29,7 +29,9 @@ from headstart.repository import (
 )
 from headstart.repository.rollback import UNDO
 from headstart.repository.tags import Planner
+from headstart.snapshot import Snapshot
 from headstart.store import DirectoryStore
+from headstart.stratum import DirectoryStratum
 
 _WORDS = {
     TagAction.ADD: "added",
@@ -85,7 +87,12 @@ def add_tag(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
     )
     remove.add_argument("names", metavar="NAME", nargs="+")
     remove.set_defaults(perform=_change, make=lambda args: removing(args.names))
-    listing = actions.add_parser("list", help="list the tags", description="List the tags.", allow_abbrev=False)
+    listing = actions.add_parser(
+        "list",
+        help="list the tags",
+        description="List the tags; FQRN.pub in KEYDIR is enough.",
+        allow_abbrev=False,
+    )
     listing.set_defaults(perform=_list)
     for verb in (add, move, remove):
         verb.add_argument("--dry-run", action="store_true", help="say what would change, write nothing")
@@ -212,11 +219,17 @@ def tag_json(tag: Tag) -> dict[str, Any]:
 
 
 def _list(args: argparse.Namespace) -> int:
-    repository = Repository.open(*target_of(args), datetime.now(UTC))
+    store = DirectoryStore(args.storage)
+    fqrn = name_of(store)
+    # The public key is enough to look.
+    masters = load_public(args.keys, fqrn)
+    now = datetime.now(UTC)
+    snapshot = Snapshot.open(DirectoryStratum(store.root), keys=masters, fqrn=fqrn, now=now)
+    history = snapshot.history()
     # As the real tool lists them.
-    tags = sorted(repository.history().tags, key=lambda tag: (-tag.timestamp, -tag.revision))
+    tags = sorted(history.tags if history is not None else (), key=lambda tag: (-tag.timestamp, -tag.revision))
     if args.json:
-        write_json(_heading(repository.manifest) | {"tags": [tag_json(tag) for tag in tags]})
+        write_json(_heading(snapshot.manifest) | {"tags": [tag_json(tag) for tag in tags]})
         return 0
     width = max((len(tag.name) for tag in tags), default=0)
     for tag in tags:
