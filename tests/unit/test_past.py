@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.blacklists import read_blacklists
@@ -299,6 +299,7 @@ def test_others_are_refused_or_tags(text: str) -> None:
             parse_selector(text)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=30))
 def test_any_word_is_a_selector_or_one_sentence(text: str) -> None:
     for read in (parse_selector, ByDate.parse, ByRevision.parse, ByHash.parse):
@@ -306,6 +307,7 @@ def test_any_word_is_a_selector_or_one_sentence(text: str) -> None:
             assert str(read(text))
 
 
+@settings(deadline=None)
 @given(digests)
 def test_a_hash_is_read_back(digest: Digest) -> None:
     assert chosen(None, None, str(digest)) == ByHash(digest)

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import publishing
@@ -73,6 +73,7 @@ def fingerprint(keys: RepositoryKeys) -> CertificateFingerprint:
 # -- the text ------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     st.lists(fingerprints, min_size=1, max_size=4, unique=True),
     st.lists(fingerprints, max_size=3),
