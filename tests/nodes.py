@@ -12,6 +12,8 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pytest
+
 import publishing
 import releases
 from headstart.cvmfs.chunks import ChunkSizes
@@ -27,6 +29,16 @@ MEANS = Means(recipe=Recipe(sizes=ChunkSizes(minimum=20_000, average=40_000, max
 """Chunks so small that a test's images have several."""
 V3_FLAGS = " ".join(sorted(LEVELS["x86-64-v3"]))
 V1_FLAGS = " ".join(sorted(LEVELS["x86-64"]))
+
+
+def _namespaces_work() -> bool:
+    done = subprocess.run(
+        ["unshare", "-m", "true"] if os.geteuid() == 0 else ["unshare", "-Um", "true"], check=False
+    )
+    return done.returncode == 0
+
+
+needs_namespace = pytest.mark.skipif(not _namespaces_work(), reason="no mount namespaces are allowed here")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

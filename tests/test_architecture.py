@@ -19,9 +19,9 @@ LAYERS = (
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
      "arrival", "console", "inflating", "loopback", "deflating", "ingest", "stage",
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
-     "official", "juliahost", "depotfiles"},
+     "official", "juliahost", "depotfiles", "blacklists", "tokens"},
     # 4 verbs
-    {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain"},
+    {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain", "diff", "status"},
     # 5 command line
     {"cli", "__main__"},
 )  # fmt: skip
@@ -33,7 +33,8 @@ NODE = {
     "record", "script", "source", "shortcut", "parallel", "directories", "cli.starting", "cli.reading",
     "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check",
     "cvmfs.objects", "cvmfs.catalog", "cvmfs.der", "cvmfs.signature", "cvmfs.manifest", "cvmfs.whitelist",
-    "cvmfs.trust", "cvmfs.history", "cli", "cli.run", "cli.list", "cli.show", "cli.verify",
+    "cvmfs.trust", "cvmfs.history", "cvmfs.past", "blacklists",
+    "cli", "cli.run", "cli.list", "cli.show", "cli.verify", "cli.diff", "diff", "status",
 }  # fmt: skip
 
 PURE_FORBIDDEN_MODULES = {

@@ -23,6 +23,7 @@ SCHEMA: Final = 1
 ROOT_TYPE: Final = "application/vnd.headstart.root+json"
 POINTER_TYPE: Final = "application/vnd.headstart.channel+json"
 ROOT_PATH: Final = "/channels/root.json"
+WITHDRAWN_PATH: Final = "/channels/withdrawn.json"
 LIMIT: Final = 1 << 16
 """Bytes that either file may have."""
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
@@ -159,6 +160,48 @@ class Pointer:
     def signed(self, *signers: Signer) -> bytes:
         """The file, signed with the repository's channel keys."""
         return sign(self.to_bytes(), payload_type=POINTER_TYPE, signers=signers).to_bytes()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawn:
+    """The last versions of channels that a rollback took away.
+
+    A note of the publisher's to itself, signed by nobody but the repository: a channel that comes again must go
+    on above them, because nodes that have seen it refuse a lower version.
+    """
+
+    versions: Mapping[str, int]
+    """By ``stack/channel``."""
+
+    def version(self, stack: StackName, channel: ChannelName) -> int:
+        """The last version of a channel; 0 where none was ever withdrawn."""
+        return self.versions.get(f"{stack}/{channel}", 0)
+
+    def with_version(self, stack: StackName, channel: ChannelName, version: int) -> Self:
+        """The same with a channel more."""
+        key = f"{stack}/{channel}"
+        return type(self)(versions={**self.versions, key: max(version, self.versions.get(key, 0))})
+
+    def merged(self, other: Self) -> Self:
+        """The higher version of each."""
+        keys = self.versions.keys() | other.versions.keys()
+        return type(self)(
+            versions={key: max(self.versions.get(key, 0), other.versions.get(key, 0)) for key in keys}
+        )
+
+    def to_bytes(self) -> bytes:
+        """The file."""
+        return canonical({"schema": SCHEMA, "versions": dict(self.versions)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read the file.
+
+        Raises:
+            CorruptError: not such a note, naming the key.
+        """
+        versions = Table.of(data, WITHDRAWN_PATH, SCHEMA).child("versions")
+        return cls(versions={key: versions.number(key) for key in versions.value})
 
 
 def read_root(data: bytes, *, master: Mapping[str, PublicKey], fqrn: Fqrn) -> Root:

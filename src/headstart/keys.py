@@ -9,7 +9,7 @@ import contextlib
 import os
 import stat
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -20,11 +20,12 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.x509.oid import NameOID
 
 from headstart.cvmfs.signature import Certificate
-from headstart.cvmfs.signing import Ed25519Signer, RsaSigner
+from headstart.cvmfs.signing import Ed25519Signer, RsaSigner, Signer
 from headstart.cvmfs.trust import MasterKeys
 from headstart.errors import CorruptError, KeyFileError
 from headstart.names import Fqrn
 from headstart.publickeys import read_key_file
+from headstart.tokens import PREFIX, TokenSigner
 
 _BITS: Final = 2048
 """What the real tools make; a client verifies with any size."""
@@ -41,7 +42,7 @@ class RepositoryKeys:
     fqrn: Fqrn
     masters: MasterKeys
     """The public master key: what was published before is verified with it."""
-    repository: RsaSigner
+    repository: Signer
     """Signs the manifest."""
     certificate: Certificate
     certificate_pem: bytes
@@ -58,18 +59,7 @@ def create_keys(directory: str, fqrn: Fqrn, *, now: datetime) -> RepositoryKeys:
     Raises:
         KeyFileError: one of the files is there already, or they cannot be written.
     """
-    ready = os.path.join(directory, f".{fqrn}.new-keys")
-    try:
-        os.makedirs(directory, mode=0o700, exist_ok=True)
-        if not os.path.isdir(ready):
-            _refuse_existing(directory, fqrn)
-            _prepare(directory, ready, _make(fqrn, now))
-        _link_into_place(directory, ready)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise KeyFileError(f"{directory} is no directory", hint="name one that keys can be put into") from error
-    except OSError as error:
-        raise KeyFileError(f"cannot write keys to {directory}: {error.strerror}") from error
-    return load_keys(directory, fqrn)
+    return _write_all(directory, fqrn, lambda: _make(fqrn, now))
 
 
 def load_keys(directory: str, fqrn: Fqrn) -> RepositoryKeys:
@@ -79,13 +69,10 @@ def load_keys(directory: str, fqrn: Fqrn) -> RepositoryKeys:
         KeyFileError: a file is missing, readable by others, no such key, or does not fit its other half.
     """
     path = os.path.join(directory, str(fqrn))
-    repository = RsaSigner.from_pem(_read_private(f"{path}.key"), what=f"{path}.key")
+    repository = _signer(f"{path}.key")
     pem = read_key_file(f"{path}.crt")
-    try:
-        certificate = Certificate.from_pem(pem, what=f"{path}.crt")
-        masters = MasterKeys.from_pems({f"{path}.pub": read_key_file(f"{path}.pub")})
-    except CorruptError as error:
-        raise KeyFileError(error.message) from error
+    certificate = read_certificate(f"{path}.crt")
+    masters = load_public(directory, fqrn)
     if certificate.key != repository.public:
         raise KeyFileError(f"{path}.crt is not the certificate of {path}.key")
     return RepositoryKeys(
@@ -98,21 +85,99 @@ def load_keys(directory: str, fqrn: Fqrn) -> RepositoryKeys:
     )
 
 
-def load_master_key(directory: str, fqrn: Fqrn) -> RsaSigner:
+def load_master_key(directory: str, fqrn: Fqrn) -> Signer:
     """Read the private master key, which signs the whitelist and the statement of channel keys.
 
     Raises:
         KeyFileError: it is missing, readable by others, no RSA key, or not the other half of the public one.
     """
     path = os.path.join(directory, str(fqrn))
-    master = RsaSigner.from_pem(_read_private(f"{path}.masterkey"), what=f"{path}.masterkey")
-    try:
-        public = MasterKeys.from_pems({f"{path}.pub": read_key_file(f"{path}.pub")})
-    except CorruptError as error:
-        raise KeyFileError(error.message) from error
+    master = _signer(f"{path}.masterkey")
+    public = load_public(directory, fqrn)
     if master.public not in public.keys:
         raise KeyFileError(f"{path}.pub is not the public half of {path}.masterkey")
     return master
+
+
+def _signer(path: str) -> Signer:
+    """An RSA key in a file, or in the token that the file names (``headstart.tokens``)."""
+    data = _read_private(path)
+    if data.startswith(PREFIX):
+        return TokenSigner.open(data, what=path)
+    return RsaSigner.from_pem(data, what=path)
+
+
+def load_public(directory: str, fqrn: Fqrn) -> MasterKeys:
+    """Read the public master key.
+
+    Raises:
+        KeyFileError: it is missing, or no RSA public key.
+    """
+    path = os.path.join(directory, f"{fqrn}.pub")
+    try:
+        return MasterKeys.from_pems({path: read_key_file(path)})
+    except CorruptError as error:
+        raise KeyFileError(error.message) from error
+
+
+def read_certificate(path: str) -> Certificate:
+    """Read a certificate's file.
+
+    Raises:
+        KeyFileError: it is missing, or no certificate with an RSA key.
+    """
+    try:
+        return Certificate.from_pem(read_key_file(path), what=path)
+    except CorruptError as error:
+        raise KeyFileError(error.message) from error
+
+
+def create_successor(directory: str, into: str, fqrn: Fqrn, *, now: datetime) -> RepositoryKeys:
+    """Make a new repository key and certificate, in another directory; the other keys are copied along.
+
+    The private master key is not. The files are all made, or none; existing ones are never touched.
+
+    Args:
+        directory: of the present keys.
+        into: where the next ones are to be.
+        fqrn: the repository.
+        now: UTC.
+
+    Raises:
+        KeyFileError: the present keys cannot be read, or the new ones not be written.
+    """
+    load_keys(directory, fqrn)
+    path = os.path.join(directory, str(fqrn))
+    if os.path.realpath(directory) == os.path.realpath(into):
+        raise KeyFileError(
+            f"{into} has the present keys in it", hint="name another directory for the next ones"
+        )
+
+    def make() -> Mapping[str, bytes]:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=_BITS)
+        return {
+            f"{fqrn}.pub": read_key_file(f"{path}.pub"),
+            f"{fqrn}.key": _private_pem(key),
+            f"{fqrn}.crt": make_certificate(fqrn, key, now=now),
+            f"{fqrn}.channelkey": _read_private(f"{path}.channelkey"),
+        }
+
+    return _write_all(into, fqrn, make)
+
+
+def _write_all(directory: str, fqrn: Fqrn, make: Callable[[], Mapping[str, bytes]]) -> RepositoryKeys:
+    ready = os.path.join(directory, f".{fqrn}.new-keys")
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        if not os.path.isdir(ready):
+            _refuse_existing(directory, fqrn)
+            _prepare(directory, ready, make())
+        _link_into_place(directory, ready)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise KeyFileError(f"{directory} is no directory", hint="name one that keys can be put into") from error
+    except OSError as error:
+        raise KeyFileError(f"cannot write keys to {directory}: {error.strerror}") from error
+    return load_keys(directory, fqrn)
 
 
 def _read_private(path: str) -> bytes:

@@ -17,9 +17,11 @@ import os
 
 from headstart.directories import make_directories, others_may_write
 
-_MAGIC = "headstart shortcut 2"
+_MAGIC = "headstart shortcut 3"
 _END = "end"
 _LIMIT = 1 << 20
+ABSENT = "absent"
+"""The stamp of a file that is not there, and whose appearance would change the answer."""
 
 
 class Question:
@@ -128,9 +130,16 @@ def load(cache: str, question: Question, *, uid: int) -> Shortcut | None:
     if shortcut is None:
         return None
     for place, then in shortcut.stamps:
-        if not then or then != (content_stamp(place) if then.startswith("content ") else stamp(place)):
+        if not then or then != _stamp_like(then, place):
             return None
     return shortcut if all(os.path.exists(place) for place in shortcut.needs) else None
+
+
+def _stamp_like(then: str, place: str) -> str:
+    """Today's stamp of a file, of the same kind."""
+    if then == ABSENT:
+        return "" if os.path.lexists(place) else ABSENT
+    return content_stamp(place) if then.startswith("content ") else stamp(place)
 
 
 def save(cache: str, question: Question, shortcut: Shortcut) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from headstart.blacklists import BLACKLIST_FILE
 from headstart.errors import ConfigurationError
 from headstart.names import Fqrn
 from headstart.route import DIRECT, Patience, Route, is_here, parse_proxies, parse_servers
@@ -104,6 +105,16 @@ class Site:
         except OSError:
             return ()
         return tuple(os.path.join(folder.text, name) for name in sorted(names) if name.endswith(".pub"))
+
+    @property
+    def blacklists(self) -> tuple[str, ...]:
+        """Where the site's client has blacklists, which need not be there."""
+        named = self.settings.get("CVMFS_BLACKLIST")
+        own = named.text if named is not None and named.text else BLACKLIST_FILE
+        shared = self.settings.get("CVMFS_CONFIG_REPOSITORY")
+        if shared is None or not shared.text or (self.fqrn is not None and shared.text == self.fqrn.text):
+            return (own,)
+        return own, f"/cvmfs/{shared.text}/etc/cvmfs/blacklist"
 
 
 def no_site(fqrn: Fqrn | None) -> Site:

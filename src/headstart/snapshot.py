@@ -26,7 +26,8 @@ from headstart.cvmfs.entry import (
 from headstart.cvmfs.history import History
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.objects import Digest, Kind, ObjectName, Revision, inflate
-from headstart.cvmfs.signature import CERTIFICATE_LIMIT, LETTER_LIMIT
+from headstart.cvmfs.past import ByHash, PastRoot, Selector, among_tags, described, find
+from headstart.cvmfs.signature import CERTIFICATE_LIMIT, LETTER_LIMIT, Certificate
 from headstart.cvmfs.trust import (
     CATALOG_LIMIT,
     NO_BLACKLIST,
@@ -34,6 +35,7 @@ from headstart.cvmfs.trust import (
     MasterKeys,
     Seen,
     TrustedManifest,
+    check_not_refused,
     nested_catalog,
     open_nested,
 )
@@ -67,9 +69,12 @@ def stored_limit(size: int, compression: Compression = Compression.ZLIB) -> int:
 class Snapshot:
     """A repository at one revision, read only. Safe to use from several threads."""
 
-    def __init__(self, stratum: Stratum, trusted: TrustedManifest) -> None:
+    def __init__(self, stratum: Stratum, trusted: TrustedManifest, blacklist: Blacklist = NO_BLACKLIST) -> None:
         self._stratum = stratum
         self._trusted = trusted
+        self._blacklist = blacklist
+        self.past: PastRoot | None = None
+        """Which past state this is; None for the repository's present one."""
         self._lock = Lock()
         self._catalogs: dict[bytes, Catalog] = {}
 
@@ -110,20 +115,59 @@ class Snapshot:
             return claim.prove(stored, seen=seen, blacklist=blacklist)
 
         try:
-            return cls(stratum, prove(stratum, fresh=False))
+            return cls(stratum, prove(stratum, fresh=False), blacklist)
         except (CorruptError, MissingError, TrustError):
             # A proxy may have kept an old or a broken copy, or one file of before and one of after a change.
             source: Stratum | None = stratum
             first: Error | None = None
             while source is not None:
                 try:
-                    return cls(source, prove(source, fresh=True))
+                    return cls(source, prove(source, fresh=True), blacklist)
                 except (CorruptError, MissingError, TrustError, StorageError, UnavailableError) as error:
                     # What one server says does not hold: the others may be honest, or further on.
                     first = first or error
                     source = source.another()
             assert first is not None  # noqa: S101  # the loop ends by an error only
             raise first from None
+
+    def at(self, selector: Selector) -> Self:
+        """The repository at a past state; manifest, tags and what is to be remembered stay the present ones.
+
+        A state is found through what the manifest vouches for (``cvmfs.past``). A hash that is no tag's is
+        taken as the user's own anchor, and said to be so in ``past``: looking through all that was ever
+        published would take a fetch for each revision.
+
+        Raises:
+            UnknownError: there is no such state.
+            TrustError: the site refuses its revision.
+            CorruptError, MissingError, UnavailableError: its root catalog cannot be had.
+        """
+        history = self.history() or History(fqrn=self.fqrn)
+        if isinstance(selector, ByHash):
+            own = PastRoot(digest=selector.digest, proven=False)
+            root: PastRoot | None = among_tags(selector, self.head, history) or own
+        else:
+            root = find(selector, self.head, history, self._fetch_catalog)
+        if root is None:
+            raise UnknownError(f"there is no {selector} of {self.fqrn}", hint="it may have been collected")
+        try:
+            catalog, size = root.open(self._fetch_catalog(root.name))
+        except MissingError as error:
+            raise MissingError(f"{selector} of {self.fqrn} is not there any more: {error.message}") from error
+        check_not_refused(self._blacklist, self.fqrn, catalog.revision)
+        made = type(self)(self._stratum, self._trusted, self._blacklist)
+        made.past = described(root, catalog, size)
+        made._catalogs[b""] = catalog  # noqa: SLF001 - one of its own kind
+        return made
+
+    def _fetch_catalog(self, name: ObjectName) -> bytes:
+        return self.stored(name, limit=stored_limit(CATALOG_LIMIT))
+
+    @property
+    def head(self) -> PastRoot:
+        """The present root catalog, as the manifest has it."""
+        manifest = self.manifest
+        return PastRoot(digest=manifest.root_catalog, revision=manifest.revision, size=manifest.root_size)
 
     @property
     def name(self) -> str:
@@ -142,13 +186,25 @@ class Snapshot:
 
     @property
     def revision(self) -> Revision:
-        """Its revision."""
+        """The revision that it shows."""
+        if self.past is not None and self.past.revision is not None:
+            return self.past.revision
         return self.manifest.revision
+
+    @property
+    def root_digest(self) -> Digest:
+        """The hash of the root catalog that it shows."""
+        return self.past.digest if self.past is not None else self.manifest.root_catalog
 
     @property
     def valid_until(self) -> datetime:
         """When its whitelist ends."""
         return self._trusted.whitelist.ends
+
+    @property
+    def certificate(self) -> Certificate:
+        """The certificate that its manifest is signed with."""
+        return self._trusted.certificate
 
     @property
     def seen(self) -> Seen:

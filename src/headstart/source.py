@@ -4,13 +4,16 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Final
 
+from headstart.blacklists import read_blacklists
 from headstart.channel import LIMIT, ROOT_PATH
 from headstart.cvmfs.manifest import MANIFEST_FILE
+from headstart.cvmfs.objects import ObjectName
+from headstart.cvmfs.past import Selector
 from headstart.cvmfs.trust import MasterKeys, Seen
-from headstart.errors import ConfigurationError, StorageError
+from headstart.errors import ConfigurationError, StorageError, UnknownError
 from headstart.failover import FailoverStratum, Ledger, NoNotes, Notes
 from headstart.names import Fqrn
 from headstart.publickeys import KEYS_DIRECTORIES, find_public_keys
@@ -116,6 +119,8 @@ class Anchors:
     directories: Sequence[str] = KEYS_DIRECTORIES
     site_of: Callable[[Fqrn | None], Site] = no_site
     """What is configured here for a repository: its keys count where the user names none."""
+    blacklists: Sequence[str] = ()
+    """Paths of blacklists, beside the site's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +138,17 @@ class Opened:
         """The repository."""
         return self.tree.fqrn
 
+    def moment(self, now: datetime) -> datetime:
+        """The moment at which channels are to be valid: that of a past state, where one was asked for.
+
+        Its owner vouches for the state today, with the tag or the chain that led there, so the channels in it
+        are believed as they were then.
+        """
+        past = self.snapshot.past if self.snapshot is not None else None
+        if past is None or past.timestamp is None:
+            return now
+        return min(now, datetime.fromtimestamp(past.timestamp, UTC))
+
 
 def stratum_of(source: WebSource | StorageSource, notes: Notes) -> Stratum:
     """Where to read it from."""
@@ -149,6 +165,16 @@ def stratum_of(source: WebSource | StorageSource, notes: Notes) -> Stratum:
 
 def _draw(most: int) -> int:
     return int.from_bytes(os.urandom(4), "little") % most
+
+
+def stored_size(source: Source, name: ObjectName) -> int | None:
+    """Bytes of an object as stored; None where that is not known without reading it."""
+    if not isinstance(source, StorageSource):
+        return None
+    try:
+        return os.stat(os.path.join(source.directory, name.path)).st_size
+    except OSError:
+        return None
 
 
 def expected_name(source: Source) -> Fqrn | None:
@@ -182,6 +208,7 @@ def open_source(
     now: datetime,
     seen: Seen | None = None,
     notes: Notes = _NO_NOTES,
+    past: Selector | None = None,
 ) -> Opened:
     """Prove a source's state.
 
@@ -191,9 +218,12 @@ def open_source(
         now: UTC.
         seen: what this node remembers.
         notes: which servers and proxies failed here before.
+        past: a past state to be read; None for the present one.
 
     Raises:
         KeyFileError: no key to trust is found.
+        ConfigurationError: a blacklist cannot be read.
+        UnknownError: there is no such past state, or the source is a mount, which shows only one.
         TrustError: the chain does not hold, or it is another repository.
         CorruptError, MissingError, UnavailableError, StorageError: as ``Snapshot.open``.
     """
@@ -201,11 +231,21 @@ def open_source(
     if isinstance(source, MountSource):
         if anchors.fqrn is not None and anchors.fqrn != source.fqrn:
             raise StorageError(f"{source.root} is {source.fqrn}, not {anchors.fqrn}")
+        if past is not None:
+            raise UnknownError(
+                f"{source.root} is mounted, and shows the one state that its client has chosen",
+                hint="name the storage or a server, or set CVMFS_REPOSITORY_TAG for the client",
+            )
         mounted = MountedTree(fqrn=source.fqrn, root=source.root)
         return Opened(source=source, keys=keys, tree=mounted, snapshot=None)
     # Without keys of the user's own, the name decides which keys count, so it must be the one proven. And who
     # asks a server for one repository must not be given another that the same owner has signed.
     named = isinstance(source, WebSource) or not anchors.keys
     fqrn = anchors.fqrn or (expected_name(source) if named else None)
-    snapshot = Snapshot.open(stratum_of(source, notes), keys=keys, fqrn=fqrn, now=now, seen=seen)
+    site = anchors.site_of(fqrn or expected_name(source))
+    blacklist = read_blacklists(anchors.blacklists, site=site.blacklists)
+    stratum = stratum_of(source, notes)
+    snapshot = Snapshot.open(stratum, keys=keys, fqrn=fqrn, now=now, seen=seen, blacklist=blacklist)
+    if past is not None:
+        snapshot = snapshot.at(past)
     return Opened(source=source, keys=keys, tree=SnapshotTree(snapshot), snapshot=snapshot)

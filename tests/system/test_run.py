@@ -21,20 +21,10 @@ import nodes
 import publishing
 import releases
 from headstart.repository import Channel
-from nodes import FaultyServer, Node, Site
+from nodes import FaultyServer, Node, Site, needs_namespace
 
 MOUNTPOINT = f"/cvmfs/{nodes.FQRN}"
 HOME = f"{MOUNTPOINT}/stacks/jets/0123456789abcdef"
-
-
-def _namespaces_work() -> bool:
-    done = subprocess.run(
-        ["unshare", "-m", "true"] if os.geteuid() == 0 else ["unshare", "-Um", "true"], check=False
-    )
-    return done.returncode == 0
-
-
-needs_namespace = pytest.mark.skipif(not _namespaces_work(), reason="no mount namespaces are allowed here")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ import nodes
 import publishing
 from headstart.cvmfs.objects import Algorithm
 from headstart.cvmfs.signature import Letter, seal
-from headstart.cvmfs.signing import RsaSigner
 from headstart.cvmfs.whitelist import WHITELIST_FILE, Whitelist
 from headstart.repository import Channel, publish
 from headstart.stage import open_stage
@@ -105,7 +104,7 @@ def test_an_older_whitelist_is_refused_by_a_node_that_has_seen_a_newer_one(good:
         expires=whitelist.expires,
         fingerprints=whitelist.fingerprints,
     )
-    signer = RsaSigner(publishing.all_keys().master.key)
+    signer = publishing.all_keys().master
     place.write_bytes(seal(older.to_bytes(), algorithm=Algorithm.SHA1, sign=signer.sign_plain))
     done = node.run(good.storage, good, "x")
     assert done.returncode == 17

@@ -18,12 +18,13 @@ COMMANDS = {
     "demo": "everything below, end to end, on an example stack",
     "init": "look at a Julia project and write its Headstart.toml",
     "build": "build a release of a Julia project into a staging directory",
-    "repo": "create a repository",
+    "repo": "create a repository, name its states, go back to one",
     "publish": "publish a staged release, and point a channel at it",
     "run": "choose the image for this CPU, fetch it, start Julia with it",
     "list": "list stacks, channels and releases of a repository",
     "show": "describe one release",
     "explain": "say whether Julia will take the caches of a depot or release, and why not",
+    "diff": "compare two states of a repository, or two releases",
     "verify": "verify a repository's chain of signatures, catalogs and objects",
 }
 """Name and one line of every command, in the order of ``--help``."""

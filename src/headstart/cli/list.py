@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headstart.cli.reading import (
+    add_past_arguments,
     add_source_arguments,
     heading,
     open_from,
@@ -14,6 +15,7 @@ from headstart.cli.reading import (
     title,
     write,
     write_json,
+    write_lines,
 )
 from headstart.errors import Error
 from headstart.inspect import ChannelState, ReleaseState, StackState, survey
@@ -25,17 +27,18 @@ HELP = "List the stacks of a repository with their channels and releases."
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_source_arguments(parser)
+    add_past_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the list."""
     now = datetime.now(UTC)
     opened = open_from(args, now)
-    states = survey(opened, now=now)
+    states = survey(opened, now=opened.moment(now))
     if args.json:
         write_json(heading(opened) | {"stacks": [_stack_json(state) for state in states]})
         return 0
-    write(title(opened))
+    write_lines(title(opened))
     for state in states:
         write("")
         for line in _stack_text(state):

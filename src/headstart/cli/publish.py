@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from headstart.console import Console
+from headstart.cvmfs.history import check_new_name
 from headstart.errors import ConfigurationError
 from headstart.ingest import Recipe
 from headstart.keys import load_keys
 from headstart.names import ChannelName
-from headstart.repository import Action, Channel, Means, Plan, Repository, plan, publish
+from headstart.repository import Action, Channel, Means, Plan, Repository, Tagging, plan, publish
 from headstart.stage import StagedRelease, open_stage
 from headstart.store import DirectoryStore
 
@@ -40,6 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"days that the channel's pointer is believed (default: {_DAYS})",
     )
+    naming = parser.add_mutually_exclusive_group()
+    naming.add_argument("--tag", metavar="NAME", help="name the new revision")
+    naming.add_argument(
+        "--auto-tag", action="store_true", help="name it after its time: generic-2026-11-22T20:15:00Z"
+    )
+    parser.add_argument("-m", "--message", metavar="TEXT", help="the tag's description")
+    parser.add_argument(
+        "--auto-tag-days", type=int, metavar="N", help="take automatic tags away that are older"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -54,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigurationError("--expires-days is of a channel, and none is named", hint="add --channel NAME")
     valid = timedelta(days=days)
     channel = Channel(name=ChannelName(args.channel), valid=valid) if args.channel else None
+    tagging = _tagging(args)
     console = Console(sys.stderr)
     staged = open_stage(args.stage)
     store = DirectoryStore(args.storage)
@@ -65,9 +76,8 @@ def run(args: argparse.Namespace) -> int:
         said = _summary(staged, todo) | {"revision": repository.manifest.revision, "dry_run": True}
     else:
         recipe = Recipe(workers=len(os.sched_getaffinity(0)))
-        done = publish(
-            (store, keys), staged, channel, now, Means(recipe=recipe, announce=lambda it: _talk(console, it))
-        )
+        means = Means(recipe=recipe, tagging=tagging, announce=lambda it: _talk(console, it))
+        done = publish((store, keys), staged, channel, now, means)
         console.step(
             f"{staged.fqrn} is at revision {done.revision}: "
             + (
@@ -83,6 +93,19 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(f"{staged.release.stack}@{staged.digest}\n")
     return 0
+
+
+def _tagging(args: argparse.Namespace) -> Tagging:
+    if args.message is not None and args.tag is None and not args.auto_tag:
+        raise ConfigurationError("--message is of a tag, and none is named", hint="add --tag NAME")
+    if args.auto_tag_days is not None and not 1 <= args.auto_tag_days <= 36500:
+        raise ConfigurationError(f"--auto-tag-days {args.auto_tag_days} is not from 1 to 36500")
+    return Tagging(
+        name=check_new_name(args.tag) if args.tag is not None else "",
+        description=args.message or "",
+        automatic=args.auto_tag,
+        days=args.auto_tag_days,
+    )
 
 
 def _talk(console: Console, todo: Plan) -> None:

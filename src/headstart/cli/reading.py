@@ -4,14 +4,15 @@ import argparse
 import json
 import os
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, assert_never
 
 from headstart.cli import printable
+from headstart.cvmfs.past import PastRoot, chosen
 from headstart.names import Fqrn
 from headstart.siteconfig import read_site
-from headstart.source import Anchors, MountSource, Opened, StorageSource, WebSource, open_source, parse
+from headstart.source import Anchors, MountSource, Opened, Source, StorageSource, WebSource, open_source, parse
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,15 +30,45 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         help="public key to trust (default: those in /etc/cvmfs/keys)",
     )
     parser.add_argument("--fqrn", metavar="NAME", help="the repository that it must be")
+    parser.add_argument(
+        "--blacklist",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="certificates and old revisions to refuse, beside the site's (/etc/cvmfs/blacklist)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def add_past_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--tag``, ``--date`` and ``--root-hash``."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--tag", metavar="NAME", help="the state that a tag names, not the present one")
+    which.add_argument(
+        "--date", metavar="WHEN", help="the state of a day or a moment, in UTC: 2026-11-22[T20:15:00Z]"
+    )
+    which.add_argument("--root-hash", metavar="HASH", help="the state with this root catalog")
+
+
+def anchors_of(args: argparse.Namespace) -> Anchors:
+    """What the user trusts."""
+    return Anchors(
+        keys=tuple(args.key),
+        fqrn=Fqrn(args.fqrn) if args.fqrn else None,
+        site_of=partial(read_site, env=os.environ),
+        blacklists=tuple(args.blacklist),
+    )
+
+
+def source_of(args: argparse.Namespace) -> Source:
+    """The source that the arguments name."""
+    return parse(args.source, partial(read_site, env=os.environ))
+
+
 def open_from(args: argparse.Namespace, now: datetime) -> Opened:
-    """Prove the source that the arguments name."""
-    fqrn = Fqrn(args.fqrn) if args.fqrn else None
-    site_of = partial(read_site, env=os.environ)
-    anchors = Anchors(keys=tuple(args.key), fqrn=fqrn, site_of=site_of)
-    return open_source(parse(args.source, site_of), anchors, now=now)
+    """Prove the source that the arguments name, at the state that they name, if they do."""
+    past = chosen(*(getattr(args, name, None) for name in ("tag", "date", "root_hash")))
+    return open_source(source_of(args), anchors_of(args), now=now, past=past)
 
 
 def heading(opened: Opened) -> dict[str, Any]:
@@ -55,6 +86,8 @@ def heading(opened: Opened) -> dict[str, Any]:
     said: dict[str, Any] = {"fqrn": str(opened.fqrn), "source": where}
     if snapshot is not None:
         said |= {"revision": snapshot.revision, "whitelist_expires": time_text(snapshot.valid_until)}
+        if snapshot.past is not None:
+            said["past"] = past_json(snapshot.past) | {"head": snapshot.manifest.revision}
     return said
 
 
@@ -63,7 +96,30 @@ def title(opened: Opened) -> str:
     snapshot = opened.snapshot
     if snapshot is None:
         return f"{opened.fqrn}, mounted"
-    return f"{opened.fqrn}, revision {snapshot.revision}, signed until {snapshot.valid_until:%Y-%m-%d}"
+    text = f"{opened.fqrn}, revision {snapshot.revision}, signed until {snapshot.valid_until:%Y-%m-%d}"
+    past = snapshot.past
+    if past is None:
+        return text
+    tag = f"tag {past.tag}, " if past.tag else ""
+    return f"{text}\n{tag}{past_text(past)}; the present one is {snapshot.manifest.revision}"
+
+
+def past_text(past: PastRoot) -> str:
+    """What a past state is proven by, in words."""
+    if past.proven:
+        return f"a state that the owner vouches for: {past.digest}"
+    return f"a state that only the hash you gave vouches for: {past.digest}"
+
+
+def past_json(past: PastRoot) -> dict[str, Any]:
+    """A past state in JSON; ``anchor`` says what it is proven by."""
+    return {
+        "tag": past.tag or None,
+        "revision": past.revision,
+        "root_catalog": str(past.digest),
+        "time": None if past.timestamp is None else time_text(datetime.fromtimestamp(past.timestamp, UTC)),
+        "anchor": "manifest" if past.proven else "root hash given",
+    }
 
 
 def time_text(time: datetime) -> str:
@@ -89,6 +145,12 @@ def counted(count: int, one: str, more: str = "") -> str:
 def write(text: str) -> None:
     """Print a line of data; what is no text, or would steer a terminal, is escaped."""
     sys.stdout.write(printable(text) + "\n")
+
+
+def write_lines(text: str) -> None:
+    """Print some lines of data."""
+    for line in text.split("\n"):
+        write(line)
 
 
 def write_json(value: object) -> None:

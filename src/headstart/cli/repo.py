@@ -6,6 +6,7 @@ import os
 import sys
 from datetime import UTC, datetime
 
+from headstart.cli import status, tags, whitelists
 from headstart.console import Console
 from headstart.cvmfs.objects import Algorithm
 from headstart.errors import KeyFileError
@@ -14,7 +15,7 @@ from headstart.names import Fqrn
 from headstart.repository import AllKeys, Settings, create, refuse_storage
 from headstart.store import DirectoryStore
 
-HELP = "Create a repository: 'headstart repo create --help' explains it."
+HELP = "Work on a repository as a whole: 'headstart repo VERB --help' explains each verb."
 _HASHES = {"sha1": Algorithm.SHA1, "shake128": Algorithm.SHAKE128}
 
 
@@ -40,10 +41,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the hash that names objects (default: %(default)s)",
     )
     create_parser.add_argument("--json", action="store_true", help="print one JSON object")
+    create_parser.set_defaults(perform=_create)
+    for declare in (
+        tags.add_tag,
+        tags.add_rollback,
+        whitelists.add_resign,
+        whitelists.add_rollover,
+        status.add_status,
+    ):
+        declare(verbs)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Create the repository."""
+    """Do what the verb says."""
+    return int(args.perform(args))
+
+
+def _create(args: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     fqrn = Fqrn(args.fqrn)
     console = Console(sys.stderr)

@@ -35,6 +35,16 @@ HEADSTART_CACHE     the cache's directory, as --cache
 HEADSTART_PROXY     proxies, as CVMFS_HTTP_PROXY: "http://a|http://b;DIRECT"
 """
 _CPUINFO = "/proc/cpuinfo"
+_PLAIN = {
+    "--key": "keys",
+    "--blacklist": "blacklists",
+    "--cache": "cache",
+    "--fqrn": "fqrn",
+    "--tag": "tag",
+    "--date": "date",
+    "--root-hash": "root_hash",
+}
+"""Options with a value, and where it goes."""
 _FIRST_PROCESSOR = 16384
 """Bytes of ``/proc/cpuinfo`` in which the first processor's flags are sure to be."""
 
@@ -42,7 +52,19 @@ _FIRST_PROCESSOR = 16384
 class Request:
     """What the user asked for."""
 
-    __slots__ = ("args", "cache", "fqrn", "keys", "reference", "refresh", "source")
+    __slots__ = (
+        "args",
+        "blacklists",
+        "cache",
+        "date",
+        "fqrn",
+        "keys",
+        "reference",
+        "refresh",
+        "root_hash",
+        "source",
+        "tag",
+    )
 
     def __init__(self) -> None:
         self.source = ""
@@ -50,6 +72,10 @@ class Request:
         self.keys: tuple[str, ...] = ()
         self.cache = ""
         self.fqrn = ""
+        self.tag = ""
+        self.date = ""
+        self.root_hash = ""
+        self.blacklists: tuple[str, ...] = ()
         self.refresh = False
         self.args: tuple[str, ...] = ()
 
@@ -81,6 +107,11 @@ class Node:
             self.env.get("HEADSTART_TARGET", ""),
             flags,
             self.scratch,
+            request.tag,
+            request.date,
+            request.root_hash,
+            *request.blacklists,
+            "",
             *request.keys,
         )
 
@@ -98,6 +129,19 @@ def add_arguments(parser: "argparse.ArgumentParser") -> None:
     )
     parser.add_argument("--cache", metavar="DIR", default="", help="the cache (default: ~/.cache/headstart)")
     parser.add_argument("--fqrn", metavar="NAME", default="", help="the repository it must be")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--tag", metavar="NAME", default="", help="the repository as this tag names it")
+    which.add_argument(
+        "--date", metavar="WHEN", default="", help="the repository as of 2026-11-22[T20:15:00Z], in UTC"
+    )
+    which.add_argument("--root-hash", metavar="HASH", default="", help="the repository with this root catalog")
+    parser.add_argument(
+        "--blacklist",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="certificates and old revisions to refuse, beside the site's (/etc/cvmfs/blacklist)",
+    )
     parser.add_argument("--refresh", action="store_true", help="ask the source even if it was asked just now")
     parser.usage = "headstart run SOURCE STACK[@WHICH] [OPTIONS] -- JULIA'S ARGUMENTS"
 
@@ -107,6 +151,8 @@ def run(args: "argparse.Namespace") -> int:
     request = Request()
     request.source, request.reference = args.source, args.reference
     request.keys, request.cache, request.fqrn = tuple(args.key), args.cache, args.fqrn
+    request.tag, request.date, request.root_hash = args.tag, args.date, args.root_hash
+    request.blacklists = tuple(args.blacklist)
     request.refresh = args.refresh
     request.args = tuple(getattr(args, "args", ()))
     return start(request)
@@ -138,19 +184,21 @@ def read(words: list[str]) -> Request | None:
     for word in following:
         if word == "--refresh":
             request.refresh = True
-        elif word in ("--key", "--cache", "--fqrn"):
+        elif word in _PLAIN:
             value = next(following, "")
             if not value or value.startswith("-"):
                 return None
             if word == "--key":
                 request.keys += (value,)
+            elif word == "--blacklist":
+                request.blacklists += (value,)
             else:
-                setattr(request, word[2:], value)
+                setattr(request, _PLAIN[word], value)
         elif not word or word.startswith("-"):
             return None
         else:
             names.append(word)
-    if len(names) != 2:
+    if len(names) != 2 or len([word for word in (request.tag, request.date, request.root_hash) if word]) > 1:
         return None
     request.source, request.reference = names
     return request
@@ -161,6 +209,7 @@ def start(request: Request) -> int:
     source = request.source
     request.source = source.rstrip("/") if "://" in source else os.path.abspath(source)
     request.keys = tuple(map(os.path.abspath, request.keys))
+    request.blacklists = tuple(map(os.path.abspath, request.blacklists))
     node = Node(request.cache, dict(os.environ))
     question = node.question(request)
     known = shortcuts.load(node.cache, question, uid=node.uid)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headstart.cli.reading import (
+    add_past_arguments,
     add_source_arguments,
     counted,
     heading,
@@ -16,6 +17,7 @@ from headstart.cli.reading import (
     title,
     write,
     write_json,
+    write_lines,
 )
 from headstart.inspect import Description, describe
 from headstart.reference import Reference
@@ -29,6 +31,7 @@ inputs and files."""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_source_arguments(parser)
+    add_past_arguments(parser)
     parser.add_argument(
         "reference",
         metavar="STACK[@WHICH]",
@@ -41,11 +44,11 @@ def run(args: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     reference = Reference.parse(args.reference)
     opened = open_from(args, now)
-    found = describe(opened, reference, now=now)
+    found = describe(opened, reference, now=opened.moment(now))
     if args.json:
         write_json(heading(opened) | _json(found))
         return 0
-    write(title(opened))
+    write_lines(title(opened))
     write("")
     for line in _text(found):
         write(line)

@@ -11,6 +11,7 @@ from headstart.cache import BOOT_ID, Cache, Memory
 from headstart.channel import ROOT_PATH, pointer_path
 from headstart.cli.run import Node, Request, repeat, say
 from headstart.cvmfs.manifest import DEFAULT_TTL, MANIFEST_FILE
+from headstart.cvmfs.past import chosen
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import CacheError, MissingToolError, TrustError, UnavailableError
 from headstart.failover import FileNotes
@@ -68,7 +69,8 @@ class _Launch:
         self._now = datetime.fromtimestamp(node.now, UTC)
         site_of = partial(read_site, env=node.env)
         fqrn = Fqrn(request.fqrn) if request.fqrn else None
-        self._anchors = Anchors(keys=request.keys, fqrn=fqrn, site_of=site_of)
+        self._anchors = Anchors(keys=request.keys, fqrn=fqrn, site_of=site_of, blacklists=request.blacklists)
+        self._past = chosen(request.tag, request.date, request.root_hash)
         self._source = parse(request.source, site_of)
         self._notes = FileNotes(os.path.join(node.cache, "ways.json"))
         self._reference = Reference.parse(request.reference)
@@ -78,27 +80,30 @@ class _Launch:
     def go(self) -> NoReturn:
         """Do it all."""
         opened = self._open()
-        resolved = resolve(opened.tree, self._reference, keys=opened.keys, now=self._now)
+        resolved = resolve(opened.tree, self._reference, keys=opened.keys, now=opened.moment(self._now))
         cache = Cache(self._node.cache, opened.fqrn, uid=self._node.uid)
-        self._check_age(cache, opened, resolved)
+        if self._past is None:
+            self._check_age(cache, opened, resolved)
         target = self._node.env.get("HEADSTART_TARGET", "")
         selection = select(flags_of(self._node.cpuinfo), resolved.release.images, target)
         root = self._bring(opened, resolved, selection, cache)
         self._remember(cache, opened, resolved)
-        said = _sentence(self._reference, resolved, selection)
+        said = _sentence(self._reference, resolved, selection) + _in_the_past(opened)
         if not self._node.env.get("HEADSTART_QUIET"):
             say(said)
         self._become(opened, resolved, selection, root, said)
 
     def _open(self) -> Opened:
         """Prove the source's state, and that it is not older than what this node has seen."""
-        opened = open_source(self._source, self._anchors, now=self._now, notes=self._notes)
+        opened = open_source(self._source, self._anchors, now=self._now, notes=self._notes, past=self._past)
         if isinstance(self._source, MountSource):
             return opened
         seen = Cache(self._node.cache, opened.fqrn, uid=self._node.uid).recall(opened.keys.by_id).seen
         if seen is None or opened.snapshot is None or seen == opened.snapshot.seen:
             return opened
-        return open_source(self._source, self._anchors, now=self._now, seen=seen, notes=self._notes)
+        return open_source(
+            self._source, self._anchors, now=self._now, seen=seen, notes=self._notes, past=self._past
+        )
 
     def _check_age(self, cache: Cache, opened: Opened, resolved: Resolved) -> None:
         """Refuse a channel that is older than it was believed here before, or gone."""
@@ -174,7 +179,8 @@ class _Launch:
             return
         pointer = resolved.pointer
         channels: dict[str, int] = {}
-        if pointer is not None:
+        # What a channel said in the past is no news.
+        if pointer is not None and self._past is None:
             channels = {f"{pointer.stack}/{pointer.channel}": pointer.version, ROOT_PATH: resolved.root_version}
         try:
             cache.remember(opened.keys.by_id, Memory(seen=opened.snapshot.seen, channels=channels))
@@ -209,7 +215,7 @@ class _Launch:
     def _record(self, opened: Opened, resolved: Resolved, taken: Start, said: str) -> Shortcut:
         record = Shortcut()
         record.created = int(self._node.now)
-        ends = [resolved.pointer.expires] if resolved.pointer else []
+        ends = [resolved.pointer.expires] if resolved.pointer and self._past is None else []
         ttl = DEFAULT_TTL
         if opened.snapshot is not None:
             ends.append(opened.snapshot.valid_until)
@@ -236,6 +242,8 @@ class _Launch:
             stamps += [(path, shortcut.content_stamp(path)) for path in configured]
             stamps += [(path, shortcut.stamp(path)) for path in KEYS_DIRECTORIES]
         stamps += [(path, shortcut.stamp(path)) for path in self._placed]
+        blacklists = (*self._anchors.site_of(resolved.release.fqrn).blacklists, *self._request.blacklists)
+        stamps += [(path, shortcut.content_stamp(path) or shortcut.ABSENT) for path in blacklists]
         if isinstance(source, StorageSource):
             paths = [os.path.join(source.directory, name) for name in (MANIFEST_FILE, WHITELIST_FILE)]
             stamps += [(path, shortcut.stamp(path)) for path in paths]
@@ -252,6 +260,15 @@ def _sentence(reference: Reference, resolved: Resolved, selection: Selection) ->
         # Worth a word: the signature of a channel's key is missing.
         channel = " (the only release, in no channel)"
     return f"{release.stack} {release.id}{channel}: {selection.explain()}"
+
+
+def _in_the_past(opened: Opened) -> str:
+    past = opened.snapshot.past if opened.snapshot is not None else None
+    if past is None:
+        return ""
+    tag = f", tag {past.tag}" if past.tag else ""
+    anchor = "" if past.proven else ", which only the hash you gave vouches for"
+    return f"; revision {past.revision} of the past{tag}{anchor}"
 
 
 def _bwrap_works(bwrap: str) -> bool:

@@ -7,6 +7,7 @@ import time
 from datetime import UTC, datetime
 
 from headstart.cli.reading import (
+    add_past_arguments,
     add_source_arguments,
     counted,
     heading,
@@ -15,6 +16,7 @@ from headstart.cli.reading import (
     title,
     write,
     write_json,
+    write_lines,
 )
 from headstart.inspect import Report, verify
 
@@ -28,6 +30,7 @@ verified, also one that has no stacks.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_source_arguments(parser)
+    add_past_arguments(parser)
     parser.add_argument("--deep", action="store_true", help="read and hash every object and file")
 
 
@@ -36,11 +39,11 @@ def run(args: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     start = time.monotonic()
     opened = open_from(args, now)
-    report = verify(opened, now=now, deep=args.deep)
+    report = verify(opened, now=opened.moment(now), deep=args.deep)
     if args.json:
         write_json(heading(opened) | _json(report, deep=args.deep))
     else:
-        write(title(opened))
+        write_lines(title(opened))
         write(_counts(report, deep=args.deep))
         for complaint in report.complaints:
             for line in textwrap.wrap(

@@ -9,12 +9,14 @@ appendix A.1.1). Anything else is an error with the place in it.
 
 import binascii
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from headstart.errors import CorruptError
 
 _INTEGER: Final = 0x02
 _BIT_STRING: Final = 0x03
+_UTC_TIME: Final = 0x17
 _SEQUENCE: Final = 0x30
 _VERSION: Final = 0xA0
 _RSA_ENCRYPTION: Final = bytes.fromhex("300d06092a864886f70d0101010500")
@@ -90,6 +92,32 @@ def certificate_public_key(certificate: bytes, *, what: str) -> bytes:
     for part in ("the signature's algorithm", "the issuer", "the validity", "the subject"):
         signed.whole(_SEQUENCE, part)
     return signed.whole(_SEQUENCE, "the public key")
+
+
+def certificate_end(certificate: bytes, *, what: str) -> datetime:
+    """The last moment of an X.509 certificate's validity, UTC (RFC 5280 section 4.1.2.5).
+
+    Raises:
+        CorruptError: not DER, not laid out as a certificate, or no such time.
+    """
+    outer = _Cursor(certificate, what)
+    signed = outer.inner(_SEQUENCE, "the certificate").inner(_SEQUENCE, "the signed part")
+    if signed.next_tag() == _VERSION:
+        signed.content(_VERSION, "the version")
+    signed.integer("the serial number", any_sign=True)
+    for part in ("the signature's algorithm", "the issuer"):
+        signed.whole(_SEQUENCE, part)
+    validity = signed.inner(_SEQUENCE, "the validity")
+    validity.content(validity.next_tag(), "the start of the validity")
+    tag = validity.next_tag()
+    text = validity.content(tag, "the end of the validity").decode("ascii", "replace")
+    if tag == _UTC_TIME and len(text) == 13:
+        # Two digits of the year: 50 to 99 are of the last century.
+        text = ("19" if text[:2] >= "50" else "20") + text
+    try:
+        return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError as error:
+        raise CorruptError(f"{what} ends at {text[:40]!r}, which is no time") from error
 
 
 def from_pem(text: bytes, *, label: str, what: str) -> bytes:

@@ -117,6 +117,8 @@ class Manner:
     """A zlib stream of a database; catalogs are always compressed."""
     owner: tuple[int, int] = (0, 0)
     """User and group of directories that are made on the way to a graft."""
+    follows: Digest | None = None
+    """The root catalog that the new one follows, where that is not the base: a new one is made in any case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +170,8 @@ class Edition:
         if base is None:
             stat = Stat(mode=0o755, mtime=manner.when, uid=manner.owner[0], gid=manner.owner[1])
             self._drafts[b""] = _Draft(mountpoint=b"", entries={b"": Directory(name=b"", stat=stat)})
+        elif manner.follows is not None:
+            self._open(b"")
 
     def graft(self, graft: Graft) -> None:
         """Put something at a path.
@@ -216,9 +220,11 @@ class Edition:
 
     def _write(self, draft: _Draft) -> tuple[Nested, Statistics, NewCatalog | None]:
         old = self._base.mounted(draft.mountpoint) if self._base is not None else None
-        if old is not None and old[0].nested == draft.nested and dict(old[0].entries()) == draft.entries:
-            return self._reference(draft.mountpoint, old[1]), old[0].statistics, None
         manner = self._manner
+        follows = manner.follows if not draft.mountpoint else None
+        same = old is not None and old[0].nested == draft.nested and dict(old[0].entries()) == draft.entries
+        if old is not None and same and follows is None:
+            return self._reference(draft.mountpoint, old[1]), old[0].statistics, None
         if draft.mountpoint:
             revision = Revision(old[0].revision + 1 if old is not None else 1)
         else:
@@ -228,7 +234,7 @@ class Edition:
             revision=revision,
             last_modified=manner.when,
             ttl=manner.ttl,
-            previous=old[1] if old is not None else None,
+            previous=follows or (old[1] if old is not None else None),
         )
         made = write_catalog(heading, sorted(draft.entries.items()), draft.nested, draft.subtree)
         stored = manner.encode(made.database)

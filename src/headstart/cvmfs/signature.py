@@ -13,9 +13,10 @@ signature. Nothing of the padding is parsed, so nothing can hide in it.
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Self
 
-from headstart.cvmfs.der import certificate_public_key, from_pem, rsa_public_key, to_pem
+from headstart.cvmfs.der import certificate_end, certificate_public_key, from_pem, rsa_public_key, to_pem
 from headstart.cvmfs.objects import Algorithm, Digest
 from headstart.errors import CorruptError, TrustError
 
@@ -25,8 +26,8 @@ CERTIFICATE_LIMIT: Final = 1 << 16
 """Bytes of a certificate, in PEM."""
 _SEPARATOR: Final = b"\n--\n"
 # DigestInfo up to the digest itself (RFC 8017 section 9.2, note 1).
-_SHA1_INFO: Final = bytes.fromhex("3021300906052b0e03021a05000414")
-_SHA256_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")
+SHA1_INFO: Final = bytes.fromhex("3021300906052b0e03021a05000414")
+SHA256_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +69,11 @@ class RsaPublicKey:
 
     def verifies(self, message: bytes, signature: bytes) -> bool:
         """Whether it is this key's RSASSA-PKCS1-v1_5 signature with SHA-256 over ``message``."""
-        return self._opens(_SHA256_INFO + hashlib.sha256(message).digest(), signature)
+        return self._opens(SHA256_INFO + hashlib.sha256(message).digest(), signature)
 
     def verifies_sha1(self, message: bytes, signature: bytes) -> bool:
         """The same with SHA-1: the manifest's signature over its hash line."""
-        return self._opens(_SHA1_INFO + hashlib.sha1(message).digest(), signature)
+        return self._opens(SHA1_INFO + hashlib.sha1(message).digest(), signature)
 
     def verifies_plain(self, text: bytes, signature: bytes) -> bool:
         """The whitelist's: ``text`` itself, padded, with no hash named."""
@@ -178,6 +179,15 @@ class Certificate:
         """
         der = from_pem(text, label="CERTIFICATE", what=what)
         return cls(der=der, key=RsaPublicKey.from_spki(certificate_public_key(der, what=what), what=what))
+
+    @property
+    def ends(self) -> datetime:
+        """When its own validity ends, UTC; no CVMFS client looks at it (format section 4).
+
+        Raises:
+            CorruptError: it has no such time.
+        """
+        return certificate_end(self.der, what="the certificate")
 
     def fingerprint(self, algorithm: Algorithm) -> CertificateFingerprint:
         """Its fingerprint in one of the format's hashes."""

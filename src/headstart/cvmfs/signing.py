@@ -1,7 +1,7 @@
 """Making signatures: the publisher's side, with the ``cryptography`` package. A node never imports this."""
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Protocol, Self
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -11,6 +11,27 @@ from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo
 from headstart.cvmfs.signature import RsaPublicKey
 from headstart.ed25519 import Ed25519PublicKey
 from headstart.errors import KeyFileError
+
+
+class Signer(Protocol):
+    """An RSA key that signs letters and statements, wherever it is kept: in a file, or in a token."""
+
+    @property
+    def public(self) -> RsaPublicKey:
+        """Its public half."""
+
+    @property
+    def keyid(self) -> str:
+        """How signatures refer to its public half."""
+
+    def sign(self, message: bytes) -> bytes:
+        """RSASSA-PKCS1-v1_5 with SHA-256: statements in envelopes."""
+
+    def sign_sha1(self, hash_line: bytes) -> bytes:
+        """RSASSA-PKCS1-v1_5 with SHA-1: the manifest's hash line (format section 5)."""
+
+    def sign_plain(self, hash_line: bytes) -> bytes:
+        """PKCS#1 v1.5 padding without a DigestInfo: the whitelist's hash line (format section 6)."""
 
 
 def _private_key(pem: bytes, what: str) -> object:

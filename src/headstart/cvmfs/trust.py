@@ -76,10 +76,24 @@ class Blacklist:
                 found = _LOWEST_REVISION.fullmatch(line)
                 if found is None:
                     raise CorruptError(f"blacklist line {number}: {line[:80]!r} is not <REPOSITORY REVISION")
-                revisions[found[1]] = Revision(int(found[2]))
+                # The real client refuses what any of the lines refuses.
+                lowest = Revision(int(found[2]))
+                revisions[found[1]] = max(lowest, revisions.get(found[1], lowest))
             elif (fingerprint := CertificateFingerprint.parse(line)) is not None:
                 fingerprints.add(fingerprint)
         return cls(fingerprints=frozenset(fingerprints), revisions=revisions)
+
+    def joined(self, other: Self) -> Self:
+        """What either refuses."""
+        revisions = dict(self.revisions)
+        for name, lowest in other.revisions.items():
+            revisions[name] = max(lowest, revisions.get(name, lowest))
+        return type(self)(fingerprints=self.fingerprints | other.fingerprints, revisions=revisions)
+
+    def refuses(self, fqrn: Fqrn, revision: Revision) -> Revision | None:
+        """The lowest good revision, where this one is lower."""
+        lowest = self.revisions.get(str(fqrn))
+        return lowest if lowest is not None and revision < lowest else None
 
 
 NO_BLACKLIST: Final = Blacklist()
@@ -122,18 +136,28 @@ class MasterKeys:
             CorruptError: not a whitelist, or damaged.
             TrustError: signed by none of the keys, another repository's, or expired.
         """
-        letter = Letter.cut(whitelist, what=WHITELIST_FILE)
-        good = any(key.verifies_plain(letter.hash_line, letter.signature) for key in self.keys)
-        check_signature(good, what=WHITELIST_FILE, key="the given master key")
-        record = Whitelist.from_bytes(letter.text)
-        if fqrn is not None and record.fqrn != fqrn:
-            raise TrustError(f"{WHITELIST_FILE} is of {record.fqrn}, not of {fqrn}")
+        record = self.signed(whitelist, fqrn=fqrn)
         if not record.valid(now):
             raise TrustError(
                 f"{WHITELIST_FILE} of {record.fqrn} expired on {record.ends:%Y-%m-%d at %H:%M} UTC",
                 hint="its owner must sign it again with the master key; check this machine's clock too",
             )
         return TrustedWhitelist(record)
+
+    def signed(self, whitelist: bytes, *, fqrn: Fqrn | None) -> Whitelist:
+        """A whitelist that one of the keys signed, expired or not: what a new one is made from.
+
+        Raises:
+            CorruptError: not a whitelist, or damaged.
+            TrustError: signed by none of the keys, or another repository's.
+        """
+        letter = Letter.cut(whitelist, what=WHITELIST_FILE)
+        good = any(key.verifies_plain(letter.hash_line, letter.signature) for key in self.keys)
+        check_signature(good, what=WHITELIST_FILE, key="the given master key")
+        record = Whitelist.from_bytes(letter.text)
+        if fqrn is not None and record.fqrn != fqrn:
+            raise TrustError(f"{WHITELIST_FILE} is of {record.fqrn}, not of {fqrn}")
+        return record
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +215,7 @@ class Claim:
         check_signature(good, what=MANIFEST_FILE, key="the certificate that it names")
         _check_age(self.manifest, seen, blacklist)
         _check_whitelist_age(self.whitelist, seen)
-        return TrustedManifest(manifest=self.manifest, whitelist=self.whitelist)
+        return TrustedManifest(manifest=self.manifest, whitelist=self.whitelist, certificate=found)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +224,7 @@ class TrustedManifest:
 
     manifest: Manifest
     whitelist: Whitelist
+    certificate: Certificate
 
     @property
     def root_catalog(self) -> ObjectName:
@@ -271,11 +296,7 @@ def _check_certificate(certificate: Certificate, whitelist: Whitelist, blacklist
 
 
 def _check_age(manifest: Manifest, seen: Seen | None, blacklist: Blacklist) -> None:
-    lowest = blacklist.revisions.get(str(manifest.fqrn))
-    if lowest is not None and manifest.revision < lowest:
-        raise TrustError(
-            f"revision {manifest.revision} of {manifest.fqrn} is on this site's blacklist, which wants {lowest}"
-        )
+    check_not_refused(blacklist, manifest.fqrn, manifest.revision)
     if seen is None:
         return
     behind = "the source is behind or serves an old state: use another one"
@@ -294,6 +315,20 @@ def _check_age(manifest: Manifest, seen: Seen | None, blacklist: Blacklist) -> N
         raise TrustError(
             f"revision {manifest.revision} of {manifest.fqrn} is another one than this node has seen",
             hint="two states are published under one number: ask its owner",
+        )
+
+
+def check_not_refused(blacklist: Blacklist, fqrn: Fqrn, revision: Revision) -> None:
+    """Refuse a revision that the site refuses, be it the present one or a past one.
+
+    Raises:
+        TrustError: it is lower than the lowest good one.
+    """
+    lowest = blacklist.refuses(fqrn, revision)
+    if lowest is not None:
+        raise TrustError(
+            f"revision {revision} of {fqrn} is on this site's blacklist, which wants {lowest} or later",
+            hint="ask the site's administrator why: revisions before it are known to be bad",
         )
 
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from headstart.channel import ROOT_PATH, Root
@@ -13,17 +13,16 @@ from headstart.cvmfs.history import History
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.objects import Algorithm, Kind, ObjectName, Revision, deflate
 from headstart.cvmfs.reflog import Reflog
+from headstart.cvmfs.renewal import Terms, renew
 from headstart.cvmfs.signature import seal
-from headstart.cvmfs.signing import RsaSigner
-from headstart.cvmfs.whitelist import WHITELIST_FILE, Whitelist
+from headstart.cvmfs.signing import Signer
+from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import Error, StorageError
 from headstart.keys import RepositoryKeys
 from headstart.names import Fqrn
-from headstart.repository.state import Advance, Settings, advance
+from headstart.repository.state import Advance, Settings, advance, tag_of
 from headstart.store import DirectoryStore, Transaction
 
-WHITELIST_DAYS: Final = 30
-"""How long a whitelist is valid, as the real tools have it."""
 _REPLICA_MARKER: Final = ".cvmfs_master_replica"
 _DEFAULT: Final = Settings()
 
@@ -33,7 +32,7 @@ class AllKeys:
     """What creation needs: the master key too, which may be put away afterwards."""
 
     keys: RepositoryKeys
-    master: RsaSigner
+    master: Signer
 
 
 def create(store: DirectoryStore, all_keys: AllKeys, now: datetime, settings: Settings = _DEFAULT) -> Manifest:
@@ -95,7 +94,7 @@ def create(store: DirectoryStore, all_keys: AllKeys, now: datetime, settings: Se
             into=into,
             catalogs=edited.catalogs,
             draft=draft,
-            history=History(fqrn=keys.fqrn),
+            history=settings.tagging.applied(History(fqrn=keys.fqrn), tag_of(draft)).published(tag_of(draft)),
             reflog=Reflog(fqrn=keys.fqrn),
             settings=settings,
         )
@@ -116,14 +115,10 @@ def refuse_storage(store: DirectoryStore) -> None:
 
 def whitelist(all_keys: AllKeys, now: datetime, algorithm: Algorithm) -> bytes:
     """A whitelist of the repository's one certificate, signed with the master key."""
-    start = now.astimezone(UTC).replace(microsecond=0)
-    text = Whitelist(
-        fqrn=all_keys.keys.fqrn,
-        issued=start,
-        expires=start + timedelta(days=WHITELIST_DAYS),
-        fingerprints=(all_keys.keys.certificate.fingerprint(algorithm),),
-    ).to_bytes()
-    return seal(text, algorithm=algorithm, sign=all_keys.master.sign_plain)
+    keys = all_keys.keys
+    terms = Terms(add=(keys.certificate.fingerprint(algorithm),))
+    made = renew(None, terms, fqrn=keys.fqrn, now=now).after
+    return seal(made.to_bytes(), algorithm=algorithm, sign=all_keys.master.sign_plain)
 
 
 def small_file(path: bytes, content: bytes, into: Transaction, when: int, settings: Settings) -> Graft:

@@ -11,19 +11,18 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from headstart.channel import LIMIT, POINTER_TYPE, ROOT_PATH, Pointer, Root, pointer_path, read_root
+from headstart.channel import ROOT_PATH, Pointer, pointer_path
 from headstart.cvmfs.edition import Graft
 from headstart.cvmfs.entry import Entry
 from headstart.cvmfs.manifest import Manifest
 from headstart.cvmfs.objects import Revision
-from headstart.dsse import Envelope
-from headstart.dsse import verify as verify_envelope
-from headstart.errors import ImmutableError, KeyFileError, MissingError, TrustError
+from headstart.errors import ImmutableError, KeyFileError, TrustError
 from headstart.ingest import Ingested, Progress, Recipe, ingest, verify
 from headstart.keys import RepositoryKeys
-from headstart.names import ChannelName, StackName
+from headstart.names import ChannelName
+from headstart.repository.channels import channels_of
 from headstart.repository.create import small_file
-from headstart.repository.state import Repository, Settings
+from headstart.repository.state import NO_TAGS, Repository, Settings, Tagging
 from headstart.stage import StagedRelease, StagedTree
 from headstart.store import Store
 from headstart.tree import AS_IT_IS, Manners, Source, Staged, walk
@@ -87,6 +86,8 @@ class Means:
 
     recipe: Recipe = field(default_factory=Recipe)
     progress: Progress = _ignore
+    tagging: Tagging = NO_TAGS
+    """The one exception: which tags it makes."""
     announce: Callable[[Plan], None] = _ignore
     """Told the plan before it is carried out."""
 
@@ -144,14 +145,15 @@ def _next_pointer(
     repository: Repository, staged: StagedRelease, channel: Channel, now: datetime
 ) -> Pointer | None:
     """The pointer to publish; None if the present one says the same and lives on for half its time."""
-    root = _channel_root(repository)
+    state = channels_of(repository)
+    root = state.root
     if repository.keys.channel.keyid not in root.keys:
         raise KeyFileError(
             f"the channel key in the key directory is not one that {repository.fqrn} names in {ROOT_PATH}",
             hint="use the key directory that the repository was created with",
         )
     release = staged.release
-    last = _last_pointer(repository, root, release.stack, channel.name)
+    last = state.pointer(release.stack, channel.name)
     same = last is not None and (last.release, last.digest) == (release.id, staged.digest)
     if last is not None and same and last.expires - now > channel.valid / 2:
         return None
@@ -162,34 +164,10 @@ def _next_pointer(
         channel=channel.name,
         release=release.id,
         digest=staged.digest,
-        version=last.version + 1 if last is not None else 1,
+        version=state.last_version(release.stack, channel.name) + 1,
         issued=start,
         expires=start + channel.valid,
     )
-
-
-def _channel_root(repository: Repository) -> Root:
-    data = repository.content(ROOT_PATH.encode(), limit=LIMIT)
-    if data is None:
-        raise MissingError(
-            f"{repository.fqrn} has no {ROOT_PATH}, so it can have no channels",
-            hint="make the repository with headstart repo create",
-        )
-    return read_root(data, master=repository.keys.masters.by_id, fqrn=repository.fqrn)
-
-
-def _last_pointer(repository: Repository, root: Root, stack: StackName, channel: ChannelName) -> Pointer | None:
-    path = pointer_path(stack, channel)
-    data = repository.content(path.encode(), limit=LIMIT)
-    if data is None:
-        return None
-    # Expired or not: only its version and what it points at matter here, and both are signed.
-    where = f"{repository.fqrn}: {path}"
-    envelope = Envelope.from_bytes(data, where=where)
-    payload = verify_envelope(
-        envelope, root.keys, threshold=root.threshold, payload_type=POINTER_TYPE, where=where
-    )
-    return Pointer.from_bytes(payload, where=where)
 
 
 def publish(
@@ -291,6 +269,7 @@ def _settings(repository: Repository, means: Means) -> Settings:
         ttl=manifest.ttl,
         garbage_collectable=manifest.garbage_collectable,
         encode=means.recipe.compress,
+        tagging=means.tagging,
     )
 
 

@@ -14,21 +14,57 @@ from typing import Final, Self
 from headstart.cvmfs.catalog import Catalog
 from headstart.cvmfs.edition import Edited, Edition, Forest, Manner, NewCatalog
 from headstart.cvmfs.entry import ChunkedFile, Compression, Entry, File
-from headstart.cvmfs.history import TRUNK, History, Tag
+from headstart.cvmfs.history import TRUNK, History, Tag, automatic_name
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName, Revision, deflate, inflate
+from headstart.cvmfs.past import ByHash, ByRevision, PastRoot, Selector, described, find
 from headstart.cvmfs.reflog import Reference, ReferenceKind, Reflog
 from headstart.cvmfs.signature import LETTER_LIMIT, seal
 from headstart.cvmfs.trust import TrustedManifest
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.deflating import fast
-from headstart.errors import CorruptError, Error, MissingError, StorageError, TrustError
+from headstart.errors import CorruptError, Error, MissingError, StorageError, TrustError, UnknownError
 from headstart.keys import RepositoryKeys
 from headstart.names import Fqrn
 from headstart.store import Store, Transaction
 
 REFLOG_FILE: Final = ".cvmfsreflog"
 _OBJECT_LIMIT: Final = 1 << 28
+_DAY: Final = 86400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tagging:
+    """Which tags a publication makes, beside the undo tags, which it moves in any case."""
+
+    name: str = ""
+    """A tag of the user's; empty for none."""
+    description: str = ""
+    """Of that tag, or of the automatic one."""
+    automatic: bool = False
+    """Whether a publication without a tag of the user's makes one of its own, named after its time."""
+    days: int | None = None
+    """How long automatic tags are kept; None for ever."""
+
+    def applied(self, history: History, head: Tag) -> History:
+        """The history with the tags of a publication of ``head``, in the order of the real publisher.
+
+        Raises:
+            ConfigurationError, ImmutableError: the user's tag has no good name, or is there already.
+        """
+        if self.days is not None:
+            end = head.timestamp - self.days * _DAY
+            old = [tag.name for tag in history.tags if tag.automatic and tag.timestamp < end]
+            history = history.removed(old)
+        name = self.name
+        if not name and self.automatic:
+            name = automatic_name(head.timestamp, (tag.name for tag in history.tags))
+        if name:
+            history = history.added(replace(head, name=name, description=self.description))
+        return history
+
+
+NO_TAGS: Final = Tagging()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +77,7 @@ class Settings:
     garbage_collectable: bool = False
     encode: Callable[[bytes], bytes] = fast
     """How catalogs and histories are compressed; certificate and meta info always as the real tools do."""
+    tagging: Tagging = NO_TAGS
 
 
 class Repository:
@@ -81,12 +118,16 @@ class Repository:
         return _fetch(self.store, name)
 
     def content(self, path: bytes, *, limit: int) -> bytes | None:
-        """The content of a small file, verified; None where there is none.
+        """The content of a small file of the present state; see ``content_in``."""
+        return self.content_in(self.forest, path, limit=limit)
+
+    def content_in(self, forest: Forest, path: bytes, *, limit: int) -> bytes | None:
+        """The content of a small file of a state, verified; None where there is none.
 
         Raises:
             CorruptError: it is no such file, larger than ``limit``, or damaged.
         """
-        entry: Entry | None = self.forest.lookup(path)
+        entry: Entry | None = forest.lookup(path)
         if entry is None:
             return None
         if isinstance(entry, ChunkedFile):
@@ -114,6 +155,65 @@ class Repository:
         return History.from_bytes(
             inflate(self.fetch(name), limit=_OBJECT_LIMIT, what=str(name)), fqrn=self.fqrn
         )
+
+    @property
+    def head(self) -> PastRoot:
+        """The present root catalog."""
+        manifest = self.manifest
+        return PastRoot(
+            digest=manifest.root_catalog,
+            revision=manifest.revision,
+            size=manifest.root_size,
+            timestamp=self.forest.holder(b"").last_modified,
+        )
+
+    def past(self, selector: Selector) -> tuple[PastRoot, Forest]:
+        """A past state that is named by something signed, and its catalogs; see ``cvmfs.past``.
+
+        Raises:
+            UnknownError: there is no such state, or it has been collected.
+            CorruptError: one of the root catalogs is damaged.
+        """
+        root = find(selector, self.head, self.history(), self.fetch) or self._logged(selector)
+        if root is None:
+            raise UnknownError(
+                f"there is no {selector} of {self.fqrn}",
+                hint="it was never published here, or has been collected: see headstart repo tag list",
+            )
+        try:
+            catalog, size = root.open(self.fetch(root.name))
+        except MissingError as error:
+            raise UnknownError(f"{selector} of {self.fqrn} is not in the storage any more") from error
+        return described(root, catalog, size), Forest(catalog, root.digest, self.fetch)
+
+    def _logged(self, selector: Selector) -> PastRoot | None:
+        """The state in the reference log; a log that is not the manifest's own proves nothing."""
+        log = self._signed_log()
+        for item in reversed(log.references) if log is not None else ():
+            if item.kind is not ReferenceKind.CATALOG:
+                continue
+            root = PastRoot(digest=item.digest)
+            if isinstance(selector, ByHash):
+                if item.digest == selector.digest:
+                    return root
+            elif isinstance(selector, ByRevision):
+                try:
+                    catalog, size = root.open(self.fetch(root.name))
+                except MissingError:
+                    continue
+                if catalog.revision == selector.number:
+                    return described(root, catalog, size)
+        return None
+
+    def _signed_log(self) -> Reflog | None:
+        wanted = self.manifest.reflog
+        try:
+            data = self.store.read(REFLOG_FILE, limit=_OBJECT_LIMIT)
+            if wanted is None or wanted.algorithm.digest(data) != wanted:
+                return None
+            return Reflog.from_bytes(data, fqrn=self.fqrn)
+        except (MissingError, CorruptError):
+            return None
 
     def reflog(self) -> Reflog:
         """Its log of references, which an interrupted publication may have left ahead of the manifest.
@@ -165,28 +265,79 @@ class Repository:
         """
         root = edited.root
         if root is None:
-            return self.manifest
-        when = self.when(now)
-        draft = replace(
+            if not settings.tagging.name:
+                return self.manifest
+            # There is nothing new to publish, and still a state to name.
+            tagged = replace(settings.tagging, automatic=False, days=None)
+            return self.retag(tagged.applied(self.history(), self._head_tag()), into, now, settings)
+        draft = self.draft(root, now)
+        head = tag_of(draft)
+        history = settings.tagging.applied(self.history(), head).published(head)
+        return advance(self.step(draft, history, edited.catalogs, into, settings), now)
+
+    def draft(self, root: NewCatalog, now: datetime) -> Manifest:
+        """The manifest of the next revision."""
+        return replace(
             self.manifest,
             root_catalog=root.name.digest,
             root_size=root.size,
             revision=Revision(self.manifest.revision + 1),
-            timestamp=when,
+            timestamp=self.when(now),
         )
-        return advance(
-            Advance(
-                store=self.store,
-                keys=self.keys,
-                into=into,
-                catalogs=edited.catalogs,
-                draft=draft,
-                history=self.history(),
-                reflog=self.reflog(),
-                settings=settings,
-            ),
-            now,
+
+    def retag(self, history: History, into: Transaction, now: datetime, settings: Settings) -> Manifest:
+        """Publish other tags of the same state, as the real ``tag`` command does.
+
+        Root catalog and revision stay, so that no client loads anything; the manifest is signed anew with the
+        time of now (``CommandEditTag`` in ``swissknife_history.cc``, ``SigningTool::Run``).
+
+        Returns:
+            The new manifest; the old one where the tags are what they were.
+        """
+        if history == self.history():
+            return self.manifest
+        return self.resign(into, now, settings, history)
+
+    def resign(
+        self, into: Transaction, now: datetime, settings: Settings, history: History | None = None
+    ) -> Manifest:
+        """Sign the same state again, with the certificate in the key directory."""
+        draft = replace(self.manifest, timestamp=self.when(now))
+        return advance(self.step(draft, history, (), into, settings), now)
+
+    def _head_tag(self) -> Tag:
+        return replace(tag_of(self.manifest), timestamp=self.forest.holder(b"").last_modified)
+
+    def step(
+        self,
+        draft: Manifest,
+        history: History | None,
+        catalogs: tuple[NewCatalog, ...],
+        into: Transaction,
+        settings: Settings,
+    ) -> "Advance":
+        """What ``advance`` needs to follow the present state; no history means that it stays."""
+        return Advance(
+            store=self.store,
+            keys=self.keys,
+            into=into,
+            catalogs=catalogs,
+            draft=draft,
+            history=history,
+            reflog=self.reflog(),
+            settings=settings,
         )
+
+
+def tag_of(manifest: Manifest) -> Tag:
+    """A published state as a tag, to be named."""
+    return Tag(
+        name=TRUNK,
+        digest=manifest.root_catalog,
+        revision=manifest.revision,
+        timestamp=manifest.timestamp,
+        size=manifest.root_size,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +350,8 @@ class Advance:
     catalogs: tuple[NewCatalog, ...]
     draft: Manifest
     """All of it is right but certificate, history and reflog."""
-    history: History
+    history: History | None
+    """All tags of the next state; which one it follows is put right by the step itself. None: as they are."""
     reflog: Reflog
     settings: Settings
 
@@ -215,15 +367,10 @@ def advance(step: Advance, now: datetime) -> Manifest:
         _check(catalog)
         step.into.put(catalog.name, catalog.stored)
     certificate = _put(step, deflate(step.keys.certificate_pem), Kind.CERTIFICATE)
-    head = Tag(
-        name=TRUNK,
-        digest=draft.root_catalog,
-        revision=draft.revision,
-        timestamp=draft.timestamp,
-        size=draft.root_size,
-    )
-    tags = step.history.published(head, previous=draft.history)
-    history = _put(step, step.settings.encode(tags.to_bytes()), Kind.HISTORY)
+    history = draft.history
+    if step.history is not None:
+        tags = replace(step.history, previous=draft.history)
+        history = _put(step, step.settings.encode(tags.to_bytes()), Kind.HISTORY)
     named = replace(draft, certificate=certificate, history=history)
     reflog = step.reflog.published(_references(named, draft.timestamp)).to_bytes()
     manifest = replace(named, reflog=algorithm.digest(reflog))
