@@ -60,8 +60,8 @@ def add_tag(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Non
         help="name a state",
         description=(
             "Name the present state, or a past one that has not been collected. The revision stays; the "
-            "manifest is signed anew. Names have 1 to 255 letters, digits and the signs . _ / : -. A tag that is "
-            "there already must be moved. trunk and trunk-previous move by themselves."
+            "manifest is signed anew. Names have 1 to 255 letters, digits and the signs . _ / : -. A tag "
+            "that is there already must be moved. trunk and trunk-previous move by themselves."
         ),
         allow_abbrev=False,
     )
