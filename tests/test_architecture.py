@@ -11,14 +11,15 @@ SOURCE = Path(__file__).resolve().parent.parent / "src" / "headstart"
 LAYERS = (
     # 1 values
     {"errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "julia",
-     "project", "gittree", "image", "script", "record", "tomltable", "route", "juliasource", "lint"},
+     "project", "gittree", "image", "script", "record", "tomltable", "route", "juliasource", "lint",
+     "openscript", "compiled", "session", "shellcode"},
     # 2 format
     {"cvmfs"},
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
      "arrival", "console", "inflating", "loopback", "deflating", "ingest", "stage",
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
-     "official", "juliahost"},
+     "official", "juliahost", "supervise"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo", "init"},
     # 5 command line
@@ -32,6 +33,8 @@ NODE = {
     "record", "script", "source", "shortcut", "parallel", "directories", "cli.starting", "cli.reading",
     "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check",
     "cvmfs.objects", "cvmfs.catalog", "cvmfs.der", "cvmfs.signature", "cvmfs.manifest", "cvmfs.whitelist",
+    "openscript", "compiled", "session", "shellcode", "supervise", "julia", "machine", "tomltable",
+    "cli.checking", "cli.shell", "cli.env",
     "cvmfs.trust", "cvmfs.history", "cli", "cli.run", "cli.list", "cli.show", "cli.verify",
 }  # fmt: skip
 
