@@ -24,7 +24,8 @@ from headstart.script import LAUNCHER_PATH, launcher
 
 FAKE_JULIA = """\
 #!/bin/sh
-# Stands in for Julia: prints its arguments, one a line, and its environment.
+# Stands in for Julia: prints its arguments, one a line, and its environment; FAKE_JULIA is done before that.
+eval "${FAKE_JULIA-}"
 for word do printf 'arg %s\\n' "$word"; done
 if [ "$1" = -J ]; then while IFS= read -r line; do printf 'file %s\\n' "$line"; break; done <"$2"; fi
 printf 'cwd %s\\n' "$PWD"

@@ -33,8 +33,8 @@ NODE = {
     "record", "script", "source", "shortcut", "parallel", "directories", "cli.starting", "cli.reading",
     "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check",
     "cvmfs.objects", "cvmfs.catalog", "cvmfs.der", "cvmfs.signature", "cvmfs.manifest", "cvmfs.whitelist",
-    "openscript", "compiled", "session", "shellcode", "supervise", "julia", "machine", "tomltable",
-    "cli.checking", "cli.shell", "cli.env",
+    "openscript", "compiled", "session", "shellcode", "supervise", "julia", "machine", "cli.checking",
+    "cli.shell", "cli.env",
     "cvmfs.trust", "cvmfs.history", "cli", "cli.run", "cli.list", "cli.show", "cli.verify",
 }  # fmt: skip
 
