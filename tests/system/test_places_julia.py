@@ -23,7 +23,7 @@ from headstart.release import Release
 from juliahelp import StockJulia
 from projects import write_project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 FQRN = "tests.example.org"
 PLACES = "44444444-4444-4444-8444-444444444444"
@@ -76,7 +76,7 @@ class Site:
 
 
 def start(argv: tuple[str, ...], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=2000, check=False)
 
 
 def kinds(julia: StockJulia) -> tuple[str, ...]:
@@ -153,3 +153,148 @@ def test_at_its_path_every_place_is_there(site: Site) -> None:
     assert said[3] == said[4]
     assert said[3].startswith(f"{home}/depot/artifacts/")
     assert found == "true"
+
+
+def test_elsewhere_it_runs_or_says_why_not(site: Site, julia: StockJulia) -> None:
+    """What packages keep as constants stays the place they were built at: docs/images.md says so."""
+    home = str(site.moved)
+    code = "using Places; Places.say(); print(isdir(Places.tool()), isdir(Places.TOOL))"
+    done = start((f"{home}/bin/julia", "-e", code), site.env)
+    if not site.release.relocatable:
+        assert (done.returncode, done.stdout) == (14, "")
+        assert f"can only run as {site.release.path}" in done.stderr
+        session = start((f"{home}/open/julia", "-e", "1"), site.env)
+        assert (session.returncode, session.stdout) == (14, "")
+        return
+    assert done.returncode == 0, done.stderr
+    source, constant, literal, tool, asked, found = done.stdout.splitlines()
+    inside = "project/packages/Places/src"
+    assert source == f"{home}/{inside}/Places.jl"
+    assert constant == literal == f"{site.release.path}/{inside}"
+    assert tool.startswith(f"{site.release.path}/depot/artifacts/")
+    # Looked up when it is asked for, not when the package was compiled.
+    assert asked == tool.replace(site.release.path, home)
+    assert found == "truefalse"
+
+
+def foreign(root: Path) -> Path:
+    """A package that is no part of the release."""
+    package = root / "Foreign"
+    (package / "src").mkdir(parents=True)
+    uuid = "33333333-3333-4333-8333-333333333333"
+    (package / "Project.toml").write_text(f'name = "Foreign"\nuuid = "{uuid}"\n')
+    (package / "src/Foreign.jl").write_text('module Foreign\nprintln("foreign")\nend\n')
+    return package
+
+
+def snapshot(root: Path) -> set[str]:
+    return {str(path) for path in root.rglob("*")}
+
+
+def test_nothing_is_compiled_away_from_its_path_though_its_user_may_write_there(
+    site: Site, tmp_path: Path
+) -> None:
+    if not site.release.relocatable:
+        pytest.skip("such a release does not run away from its path")
+    before = snapshot(site.moved)
+    script = f"{site.moved}/project/foreign.jl"
+    env = {**site.env, "HOME": str(tmp_path)}
+    done = start((f"{site.moved}/bin/julia", script, str(foreign(tmp_path))), env)
+    assert done.returncode == 1
+    assert "foreign" not in done.stdout
+    assert snapshot(site.moved) == before
+    assert not list(tmp_path.rglob("compiled"))
+
+
+def test_a_checked_start_says_what_is_wrong_in_a_sentence(site: Site, tmp_path: Path) -> None:
+    home = site.release.path
+    good = site.run("-e", "using Places; print(1)", HEADSTART_QUIET="")
+    assert good.returncode == 0, good.stderr
+    assert good.stdout == "1"
+    done = site.run(f"{home}/project/foreign.jl", str(foreign(tmp_path)))
+    assert done.returncode == 25, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert "would have to be compiled" in last
+    assert f"{home}/project/foreign.jl:3" in last
+    assert "ERROR: " in done.stderr
+    failed = site.run("-e", "exit(3)")
+    assert failed.returncode == 3
+    killed = site.run("-e", "ccall(:raise, Cint, (Cint,), 15); sleep(20)")
+    assert killed.returncode in (-15, 143), killed.stderr
+
+
+def test_what_a_script_defines_itself_breaks_the_promise(site: Site) -> None:
+    done = site.run("-e", "f(x) = sum(abs2, x) + length(string(x)); print(f([1.5, 2.5]))")
+    assert done.returncode == 25, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("headstart: compiled ")
+    assert "Main.f" in last or "bytes of machine code" in last
+    assert done.stdout == str(1.5**2 + 2.5**2 + len("[1.5, 2.5]"))
+
+
+def test_a_scratch_depot_is_for_files_and_not_for_code(site: Site, tmp_path: Path) -> None:
+    env = {"HOME": str(tmp_path), "HEADSTART_SCRATCH": "1"}
+    code = 'using Places; file = joinpath(DEPOT_PATH[1], "scratchspaces", "x"); mkpath(file); print(file)'
+    done = site.run("-e", code, check=False, **env)
+    assert done.returncode == 0, done.stderr
+    scratch = tmp_path / f".cache/headstart/scratch/{site.release.id}"
+    assert done.stdout == f"{scratch}/scratchspaces/x"
+    assert (scratch / "scratchspaces/x").is_dir()
+    refused = site.run(f"{site.release.path}/project/foreign.jl", str(foreign(tmp_path)), check=False, **env)
+    assert refused.returncode == 1
+    assert not (scratch / "compiled").is_dir()
+
+
+def own_project(root: Path) -> Path:
+    """A project of the user's, with a package of his own in it."""
+    foreign(root)
+    uuid = "33333333-3333-4333-8333-333333333333"
+    (root / "Project.toml").write_text(f'[deps]\nForeign = "{uuid}"\n')
+    (root / "Manifest.toml").write_text(f'[[Foreign]]\npath = "Foreign"\nuuid = "{uuid}"\nversion = "0.1.0"\n')
+    return root
+
+
+@pytest.mark.parametrize("given", [None, "", ":", "{mine}", "{mine}:", ":{mine}"])
+def test_a_session_is_the_users_own_with_the_release_behind_it(
+    site: Site, julia: StockJulia, tmp_path: Path, given: str | None
+) -> None:
+    mine, home = tmp_path / "mine", tmp_path / "home"
+    env = {**site.env, "HOME": str(home), "JULIA_PROJECT": str(own_project(tmp_path / "own"))}
+    if given is not None:
+        env["JULIA_DEPOT_PATH"] = given.format(mine=mine)
+    show = "foreach(println, DEPOT_PATH); println(); foreach(println, LOAD_PATH)"
+    shared = julia.program.resolve().parent.parent.parent
+    stock = start(
+        (str(julia.program), "--startup-file=no", "-e", show),
+        {**env, "LD_LIBRARY_PATH": julia.environment().get("LD_LIBRARY_PATH", "")},
+    )
+    assert stock.returncode == 0, stock.stderr
+    shell = ("shell", site.storage, "places", "--key", site.key, "--", "julia", "--startup-file=no", "-e")
+    done = start((sys.executable, "-m", "headstart", *map(str, shell), show), env)
+    assert done.returncode == 0, done.stderr
+    users, _, load = stock.stdout.partition("\n\n")
+    depots, _, ours = done.stdout.partition("\n\n")
+    # What comes with each Julia is its own; the rest of the user's is as in the stock one.
+    own = [path for path in users.splitlines() if not path.startswith(str(shared))]
+    behind = [path for path in depots.splitlines() if path.startswith(f"/cvmfs/{FQRN}/")]
+    expected = own or ["/dev/null"]
+    assert depots.splitlines() == [*expected, *behind]
+    assert behind[-1].endswith("/share/julia")
+    assert f"{site.release.path}/depot" in behind
+    assert ours == load
+    if own:
+        done = start((sys.executable, "-m", "headstart", *map(str, shell), "using Foreign"), env)
+        assert (done.returncode, done.stdout) == (0, "foreign\n"), done.stderr
+        assert list(Path(own[0]).glob("compiled/v*/Foreign/*.ji"))
+
+
+def test_a_session_finds_the_packages_of_the_release(site: Site, tmp_path: Path) -> None:
+    env = {**site.env, "HOME": str(tmp_path)}
+    code = "using Places; print(pathof(Places))"
+    shell = ("shell", str(site.storage), "places", "--key", str(site.key), "--", "julia")
+    project = f"--project={site.release.path}/project"
+    done = start((sys.executable, "-m", "headstart", *shell, project, "--startup-file=no", "-e", code), env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{site.release.path}/project/packages/Places/src/Places.jl"
+    # Its code was ready: nothing was compiled into the user's own depot.
+    assert not list(tmp_path.rglob("*.ji"))
