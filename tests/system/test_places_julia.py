@@ -6,6 +6,7 @@ package images elsewhere; every kind of every Julia when HEADSTART_TEST_KINDS sa
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -208,9 +209,11 @@ def test_nothing_is_compiled_away_from_its_path_though_its_user_may_write_there(
 
 def test_a_checked_start_says_what_is_wrong_in_a_sentence(site: Site, tmp_path: Path) -> None:
     home = site.release.path
-    good = site.run("-e", "using Places; print(1)", HEADSTART_QUIET="")
+    good = site.run("-e", "using Places", HEADSTART_QUIET="")
     assert good.returncode == 0, good.stderr
-    assert good.stdout == "1"
+    assert re.search(
+        r"^headstart: (nothing was compiled|compiled .* of Julia's own)", good.stderr, re.MULTILINE
+    )
     done = site.run(f"{home}/project/foreign.jl", str(foreign(tmp_path)))
     assert done.returncode == 25, done.stderr
     last = done.stderr.splitlines()[-1]
@@ -219,8 +222,6 @@ def test_a_checked_start_says_what_is_wrong_in_a_sentence(site: Site, tmp_path: 
     assert "ERROR: " in done.stderr
     failed = site.run("-e", "exit(3)")
     assert failed.returncode == 3
-    killed = site.run("-e", "ccall(:raise, Cint, (Cint,), 15); sleep(20)")
-    assert killed.returncode in (-15, 143), killed.stderr
 
 
 def test_what_a_script_defines_itself_breaks_the_promise(site: Site) -> None:
@@ -243,49 +244,6 @@ def test_a_scratch_depot_is_for_files_and_not_for_code(site: Site, tmp_path: Pat
     refused = site.run(f"{site.release.path}/project/foreign.jl", str(foreign(tmp_path)), check=False, **env)
     assert refused.returncode == 1
     assert not (scratch / "compiled").is_dir()
-
-
-def own_project(root: Path) -> Path:
-    """A project of the user's, with a package of his own in it."""
-    foreign(root)
-    uuid = "33333333-3333-4333-8333-333333333333"
-    (root / "Project.toml").write_text(f'[deps]\nForeign = "{uuid}"\n')
-    (root / "Manifest.toml").write_text(f'[[Foreign]]\npath = "Foreign"\nuuid = "{uuid}"\nversion = "0.1.0"\n')
-    return root
-
-
-@pytest.mark.parametrize("given", [None, "", ":", "{mine}", "{mine}:", ":{mine}"])
-def test_a_session_is_the_users_own_with_the_release_behind_it(
-    site: Site, julia: StockJulia, tmp_path: Path, given: str | None
-) -> None:
-    mine, home = tmp_path / "mine", tmp_path / "home"
-    env = {**site.env, "HOME": str(home), "JULIA_PROJECT": str(own_project(tmp_path / "own"))}
-    if given is not None:
-        env["JULIA_DEPOT_PATH"] = given.format(mine=mine)
-    show = "foreach(println, DEPOT_PATH); println(); foreach(println, LOAD_PATH)"
-    shared = julia.program.resolve().parent.parent.parent
-    stock = start(
-        (str(julia.program), "--startup-file=no", "-e", show),
-        {**env, "LD_LIBRARY_PATH": julia.environment().get("LD_LIBRARY_PATH", "")},
-    )
-    assert stock.returncode == 0, stock.stderr
-    shell = ("shell", site.storage, "places", "--key", site.key, "--", "julia", "--startup-file=no", "-e")
-    done = start((sys.executable, "-m", "headstart", *map(str, shell), show), env)
-    assert done.returncode == 0, done.stderr
-    users, _, load = stock.stdout.partition("\n\n")
-    depots, _, ours = done.stdout.partition("\n\n")
-    # What comes with each Julia is its own; the rest of the user's is as in the stock one.
-    own = [path for path in users.splitlines() if not path.startswith(str(shared))]
-    behind = [path for path in depots.splitlines() if path.startswith(f"/cvmfs/{FQRN}/")]
-    expected = own or ["/dev/null"]
-    assert depots.splitlines() == [*expected, *behind]
-    assert behind[-1].endswith("/share/julia")
-    assert f"{site.release.path}/depot" in behind
-    assert ours == load
-    if own:
-        done = start((sys.executable, "-m", "headstart", *map(str, shell), "using Foreign"), env)
-        assert (done.returncode, done.stdout) == (0, "foreign\n"), done.stderr
-        assert list(Path(own[0]).glob("compiled/v*/Foreign/*.ji"))
 
 
 def test_a_session_finds_the_packages_of_the_release(site: Site, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,12 +29,10 @@ class Moved:
     julia: StockJulia
     root: Path
 
-    def start(
-        self, script: str, *words: str, cwd: Path | None = None, **env: str
-    ) -> subprocess.CompletedProcess[str]:
+    def start(self, script: str, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         full = {"PATH": "/usr/bin:/bin", "HOME": str(self.root / "user"), "HEADSTART_QUIET": "1", **env}
         argv = [str(self.home / script), *words]
-        return subprocess.run(argv, env=full, capture_output=True, text=True, timeout=600, check=False, cwd=cwd)
+        return subprocess.run(argv, env=full, capture_output=True, text=True, timeout=600, check=False)
 
     def stock(self, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
         """The same Julia without a release."""
@@ -115,8 +112,8 @@ SHOW = "foreach(println, DEPOT_PATH); println(); foreach(println, LOAD_PATH); pr
 @pytest.mark.parametrize("given", [None, "", ":", "/mine", "/mine:", ":/mine", "/mine::/other", "~/x:/mine"])
 def test_a_session_has_the_users_depots_and_load_path(moved: Moved, given: str | None) -> None:
     project = own_project(moved.root / "own")
-    env: Mapping[str, str] = {"JULIA_PROJECT": str(project), "JULIA_LOAD_PATH": "@:/load:"}
-    env = env if given is None else {**env, "JULIA_DEPOT_PATH": given}
+    env = {"JULIA_PROJECT": str(project), "JULIA_LOAD_PATH": "@:/load:"}
+    env |= {} if given is None else {"JULIA_DEPOT_PATH": given}
     stock = moved.stock("-e", SHOW, **env)
     assert stock.returncode == 0, stock.stderr
     done = moved.start("open/julia", "-e", SHOW, **env)

@@ -116,7 +116,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> dict[UserDepot, Node]:
 def test_every_shell_splits_the_list_the_same(nodes: dict[UserDepot, Node]) -> None:
     for rule, node in nodes.items():
         for value in (None, "", ":", "::", "/a", "/a:", ":/a", "/a::/b", "*:/a", "~/.julia:/a"):
-            env = {} if value is None else {"JULIA_DEPOT_PATH": value}
+            env: dict[str, str] = {} if value is None else {"JULIA_DEPOT_PATH": value}
             found = {tuple(node.depots(env, words)) for words in SHELLS.values() if shutil.which(words[0])}
             assert len(found) == 1, (rule, value)
 
