@@ -79,7 +79,7 @@ def test_cold_warm_and_repeated_launches_are_the_same(site: Site, node: Node, se
         *arguments,
     ]
     julia = f"{MOUNTPOINT}/julia/{site.release.julia}"
-    assert environment["JULIA_DEPOT_PATH"] == f"{HOME}/depot:{julia}/share/julia"
+    assert environment["JULIA_DEPOT_PATH"] == f"/dev/null:{HOME}/depot:{julia}/share/julia"
     assert environment["JULIA_PROJECT"] == f"{HOME}/project"
     assert environment["JULIA_LOAD_PATH"] == "@:@stdlib"
     assert environment["LD_LIBRARY_PATH"] == f"{julia}/lib:{julia}/lib/julia"

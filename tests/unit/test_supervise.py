@@ -12,7 +12,10 @@ import pytest
 from headstart.supervise import PASSED_ON
 
 SUPERVISED = """\
-import sys
+import signal, sys
+# What a shell starts in the background would ignore some of them, and so would all that it starts.
+for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
+    signal.signal(number, signal.SIG_DFL)
 from headstart.process import Command
 from headstart.supervise import end_like, supervise
 done = supervise(Command(argv=tuple(sys.argv[2:]), env={"PATH": "/usr/bin:/bin"}))
