@@ -60,7 +60,7 @@ def write_stage(stage: Path, image: Path) -> None:
         fqrn=FQRN, stack=StackName("jets"), id=ReleaseId("0" * 16), julia=JuliaName(str(tree.name)),
         julia_digest=Sha256.of(tree.to_bytes()), julia_version="1.5.3", julia_executable="bin/julia",
         julia_share="share/julia", julia_library_path=(), relocatable=True, startup="", load_path=(),
-        julia_options=(),
+        julia_options=(), julia_environment={},
         inputs={},
         images=(
             ImageRecord(

@@ -67,7 +67,7 @@ def make_stage(stage: Path, program: bytes) -> Release:
         fqrn=FQRN, stack=StackName("jets"), id=ReleaseId("0123456789abcdef"), julia=tree.name,
         julia_digest=Sha256.of(tree.to_bytes()), julia_version="1.5.3", julia_executable="bin/julia",
         julia_share="share/julia", julia_library_path=(), relocatable=True, startup="", load_path=(),
-        julia_options=(),
+        julia_options=(), julia_environment={},
         inputs={},        images=images, files={}, built="2026-01-01T00:00:00Z",
     )  # fmt: skip
     contents = {f"images/{image.target}/sys.so": b"image\n" for image in images} | {

@@ -87,7 +87,7 @@ def stand_in(prefix: Path, stage: Path, fqrn: Fqrn) -> None:
         fqrn=fqrn, stack=StackName("jets"), id=RELEASE, julia=tree.name,
         julia_digest=Sha256.of(tree.to_bytes()), julia_version="1.5.3", julia_executable="bin/julia",
         julia_share="share/julia", julia_library_path=(),
-        relocatable=True, startup="", load_path=(), julia_options=(), inputs={},
+        relocatable=True, startup="", load_path=(), julia_options=(), julia_environment={}, inputs={},
         images=tuple(images), files=records_of(root),
         built="2026-01-01T00:00:00Z",
     )  # fmt: skip

@@ -1,6 +1,7 @@
 """A published repository and a node that starts releases of it, for tests; real formats, a fake Julia."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -217,3 +218,26 @@ def serving(storage: Path) -> Iterator[FaultyServer]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def assert_refused(done: "subprocess.CompletedProcess[bytes]", code: int, *words: str) -> None:
+    assert done.returncode == code, (done.returncode, done.stderr.decode())
+    assert done.stdout == b""
+    last = done.stderr.decode().rstrip("\n").split("\n")[-1]
+    assert last.startswith("headstart: "), done.stderr.decode()
+    for word in words:
+        assert word in last
+
+
+def without_namespaces(tmp_path: Path) -> list[str]:
+    """Words before a command that take namespaces away from it, bubblewrap included."""
+    if shutil.which("setpriv") is None or shutil.which("unshare") is None:
+        pytest.skip("there is no setpriv or unshare here")
+    # In a user namespace with no more of them allowed below it, and with no capabilities over it.
+    take = 'echo 0 >/proc/sys/user/max_user_namespaces; echo 0 >/proc/sys/user/max_mnt_namespaces; exec "$@"'
+    words = ["unshare", "-Ur", "sh", "-c", take, "sh", "setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    probe = subprocess.run([*words, "unshare", "-Um", "true"], capture_output=True, check=False)
+    started = subprocess.run([*words, "true"], capture_output=True, check=False)
+    if started.returncode != 0 or probe.returncode == 0:
+        pytest.skip("namespaces cannot be taken away here")
+    return words

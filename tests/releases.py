@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from headstart.julia import UserDepot
 from headstart.microarchitecture import LEVELS
 from headstart.names import Fqrn, JuliaName, ReleaseId, Sha256, StackName
+from headstart.openscript import OPEN_LAUNCHER_PATH, open_launcher
 from headstart.release import (
     FileRecord,
     ImageRecord,
@@ -22,7 +24,8 @@ from headstart.script import LAUNCHER_PATH, launcher
 
 FAKE_JULIA = """\
 #!/bin/sh
-# Stands in for Julia: prints its arguments, one a line, and its environment.
+# Stands in for Julia: prints its arguments, one a line, and its environment; FAKE_JULIA is done before that.
+eval "${FAKE_JULIA-}"
 for word do printf 'arg %s\\n' "$word"; done
 if [ "$1" = -J ]; then while IFS= read -r line; do printf 'file %s\\n' "$line"; break; done <"$2"; fi
 printf 'cwd %s\\n' "$PWD"
@@ -72,6 +75,7 @@ def release(targets: Sequence[str] = ("x86-64", "x86-64-v3"), *, fqrn: str = "ju
         startup="",
         load_path=(),
         julia_options=("--history-file=no",),
+        julia_environment={},
         inputs={"recipe": "1"},
         images=tuple(image(target) for target in targets),
         files={},
@@ -97,6 +101,7 @@ def write_stage(
     *,
     image_size: int = 50_000,
     extra: Mapping[str, bytes] | None = None,
+    user_depot: UserDepot = UserDepot.EVERY,
 ) -> Release:
     """Write a staged release as a build leaves it, and return its record.
 
@@ -105,6 +110,7 @@ def write_stage(
         base: what the release is to be; its files and images' sizes are filled in.
         image_size: bytes of each image; its first line names its target.
         extra: more files of the release, by path inside it.
+        user_depot: which Julia it is for, as far as ``open/julia`` is concerned.
     """
     start = base or release()
     julia_files: dict[str, Record] = {
@@ -141,8 +147,9 @@ def write_stage(
         images=tuple(_resized(item, image_size) for item in start.images),
     )
     contents[LAUNCHER_PATH] = launcher(made).encode()
+    contents[OPEN_LAUNCHER_PATH] = open_launcher(made, user_depot).encode()
     files: dict[str, Record] = {
-        path: record_of(content, 0o555 if path.startswith("bin/") else 0o444)
+        path: record_of(content, 0o555 if path.startswith(("bin/", "open/")) else 0o444)
         for path, content in contents.items()
     }
     files["depot/current"] = LinkRecord(target="packages/Jets")

@@ -195,6 +195,7 @@ class Simulator:
             startup="",
             load_path=(),
             julia_options=(),
+            julia_environment={},
             inputs={},
             images=(
                 ImageRecord(

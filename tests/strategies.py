@@ -99,6 +99,7 @@ releases = st.builds(
     startup=st.just("") | paths,
     load_path=st.lists(listed_paths, max_size=2).map(tuple),
     julia_options=st.lists(words, max_size=2).map(tuple),
+    julia_environment=st.sampled_from([{}, {"JULIA_OBJCACHE": "0"}]),
     inputs=st.dictionaries(words, words, max_size=3),
     images=st.lists(images, max_size=3).map(tuple),
     files=file_maps,

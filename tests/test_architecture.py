@@ -12,14 +12,15 @@ LAYERS = (
     # 1 values
     {"errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "julia",
      "project", "gittree", "image", "script", "record", "tomltable", "route", "juliasource", "lint",
-     "cacheheader", "juliahash", "session", "projectfiles", "environment", "reasons", "staleness", "verdicts"},
+     "cacheheader", "juliahash", "session", "projectfiles", "environment", "reasons", "staleness", "verdicts",
+     "openscript", "opensession", "compiled", "shellcode"},
     # 2 format
     {"cvmfs"},
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
      "arrival", "console", "inflating", "loopback", "deflating", "ingest", "stage",
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
-     "official", "juliahost", "depotfiles", "blacklists", "tokens"},
+     "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain", "diff", "status"},
     # 5 command line
@@ -33,8 +34,10 @@ NODE = {
     "record", "script", "source", "shortcut", "parallel", "directories", "cli.starting", "cli.reading",
     "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check",
     "cvmfs.objects", "cvmfs.catalog", "cvmfs.der", "cvmfs.signature", "cvmfs.manifest", "cvmfs.whitelist",
-    "cvmfs.trust", "cvmfs.history", "cvmfs.past", "blacklists",
-    "cli", "cli.run", "cli.list", "cli.show", "cli.verify", "cli.diff", "diff", "status",
+    "cvmfs.trust", "cvmfs.history", "cvmfs.past", "blacklists", "cli", "cli.run", "cli.list", "cli.show",
+    "cli.verify", "cli.diff", "diff", "status", "openscript", "compiled", "opensession", "shellcode",
+    "supervise",
+    "julia", "machine", "session", "cacheheader", "cli.checking", "cli.shell", "cli.env",
 }  # fmt: skip
 
 PURE_FORBIDDEN_MODULES = {

@@ -123,3 +123,9 @@ class ImmutableError(Error):
     """A published release would be overwritten with other bytes."""
 
     exit_code = 24
+
+
+class StrictError(Error):
+    """A start would compile, or has compiled, and it was to compile nothing."""
+
+    exit_code = 25

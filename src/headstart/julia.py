@@ -3,7 +3,7 @@
 import enum
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -135,6 +135,19 @@ class Proof(enum.StrEnum):
     COUNTERS = "counters"
 
 
+class UserDepot(enum.StrEnum):
+    """Which empty entries of ``JULIA_DEPOT_PATH`` stand for the user's own depot, ``~/.julia``.
+
+    The others stand for the depots that come with Julia only (``init_depot_path`` in ``base/initdefs.jl``).
+    """
+
+    EVERY = "every"
+    ALONE = "alone"
+    """Those of a list of nothing else."""
+    FIRST = "first"
+    """One at the head of the list."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a version of Julia does; one row of ``data/julia.toml``, which explains each field."""
@@ -143,6 +156,8 @@ class Capabilities:
     proof: Proof
     build_options: tuple[str, ...]
     run_options: tuple[str, ...]
+    run_environment: Mapping[str, str]
+    user_depot: UserDepot
     libraries: tuple[str, ...]
     relocatable: bool
     relocatable_caches: bool
@@ -170,6 +185,8 @@ def capabilities(table: str, version: JuliaVersion) -> Capabilities:
                 proof=Proof(row.text("proof")),
                 build_options=row.texts("build_options"),
                 run_options=row.texts("run_options"),
+                run_environment=dict(word.split("=", 1) for word in row.texts("run_environment")),
+                user_depot=UserDepot(row.text("user_depot")),
                 libraries=row.texts("libraries"),
                 relocatable=row.truth("relocatable"),
                 relocatable_caches=row.truth("relocatable_caches"),

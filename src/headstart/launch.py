@@ -15,16 +15,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn
 
-from headstart.errors import MissingError
+from headstart.directories import make_directories
+from headstart.errors import CacheError, MissingError
 from headstart.namespace import Bind, bwrap_argv, enter, try_out
+from headstart.openscript import OPEN_LAUNCHER_PATH
+from headstart.opensession import begun
 from headstart.process import Command
 from headstart.release import ImageRecord, Release
-from headstart.script import dropped, needs_scratch, options, settings
+from headstart.script import dropped, is_strict, options, settings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """A sealed start of one image, at one place."""
+    """A start of one image, at one place."""
 
     argv: tuple[str, ...]
     """Program and arguments, without the user's."""
@@ -46,14 +49,52 @@ class Start:
         return Command(argv=(*self.argv, *args), env={**kept, **self.sets})
 
 
-def scratch_depot(release: Release, env: Mapping[str, str]) -> str:
-    """The user's own depot, where this release is to have one; the same as ``bin/julia`` takes."""
-    if not needs_scratch(release):
+def scratch_depot(release: Release, env: Mapping[str, str], *, asked: bool = False) -> str:
+    """The user's own depot, where this release is to have one; the same as ``bin/julia`` takes.
+
+    Args:
+        release: what is started.
+        env: the user's environment.
+        asked: whether there must be one, whichever Julia it is.
+
+    Raises:
+        CacheError: one was asked for, and the environment does not say where it could be.
+    """
+    if not (asked or is_strict(release)):
         return ""
     home = env.get("HOME", "")
     caches = env.get("XDG_CACHE_HOME") or (f"{home}/.cache" if home else "")
-    usable = caches.startswith("/") and ":" not in caches
-    return f"{caches}/headstart/scratch/{release.id}" if usable else ""
+    if caches.startswith("/") and ":" not in caches:
+        return f"{caches}/headstart/scratch/{release.id}"
+    if asked:
+        raise CacheError(
+            "there is no place for a scratch depot",
+            hint="set HOME or XDG_CACHE_HOME to an absolute path without a colon",
+        )
+    return ""
+
+
+def close_scratch(depot: str) -> str:
+    """Lay out a depot that packages may write into, but Julia cannot compile into; returns what keeps it out.
+
+    Julia before 1.11 has no word for "compile nothing", and compiles into the first depot. So where it would
+    make the directory ``compiled`` there stands a file of that name, which stops root too.
+
+    Raises:
+        CacheError: it cannot be laid out, or compiled code is there already.
+    """
+    block = f"{depot}/compiled"
+    try:
+        make_directories(depot)
+        if os.path.isdir(block):
+            os.rmdir(block)
+        os.close(os.open(block, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o444))
+    except OSError as error:
+        raise CacheError(
+            f"{depot} cannot be made a scratch depot that nothing is compiled into ({error.strerror}: {block})",
+            hint="what is there in place of an empty file must go",
+        ) from error
+    return block
 
 
 def at_its_path(release: Release, image: ImageRecord, *, root: str, scratch: str) -> Start:
@@ -89,10 +130,55 @@ def _start(
         sets=settings(release, seen + home, seen + julia, scratch=scratch, packages=image.packages),
         drops=dropped(release),
         binds=binds,
-        needs=(
-            f"{root}{julia}/{release.julia_executable}",
-            *(f"{root}{home}/{part.path}" for part in image.parts),
-        ),
+        needs=_needs(release, image, root),
+    )
+
+
+def session(
+    release: Release,
+    image: ImageRecord,
+    *,
+    root: str,
+    seen: str,
+    program: tuple[str, ...],
+    env: Mapping[str, str],
+) -> Start:
+    """Start a program of the user's, for which ``julia`` is the release's, behind what is the user's.
+
+    Args:
+        release: which one.
+        image: the chosen one, which must be there.
+        root: where the repository's tree is.
+        seen: where it is to be seen: there, or at its mountpoint.
+        program: what to start, with its arguments.
+        env: the user's environment.
+
+    Raises:
+        MissingError: the release was built by a Headstart that knew no sessions.
+        ConfigurationError: there is a colon in the path.
+    """
+    if OPEN_LAUNCHER_PATH not in release.files:
+        raise MissingError(
+            f"{release.stack} {release.id} has no {OPEN_LAUNCHER_PATH}",
+            hint="build it again with this Headstart, and publish that",
+        )
+    home = release.path.removeprefix(release.fqrn.mountpoint)
+    changes = begun(posixpath.dirname(f"{seen}{home}/{OPEN_LAUNCHER_PATH}"), env)
+    return Start(
+        argv=program,
+        sets={name: value for name, value in changes.items() if value is not None},
+        drops=(),
+        binds=() if root == seen else (Bind(source=root, target=seen, writable=False),),
+        needs=_needs(release, image, root),
+    )
+
+
+def _needs(release: Release, image: ImageRecord, root: str) -> tuple[str, ...]:
+    home = release.path.removeprefix(release.fqrn.mountpoint)
+    julia = release.julia_path.removeprefix(release.fqrn.mountpoint)
+    return (
+        f"{root}{julia}/{release.julia_executable}",
+        *(f"{root}{home}/{part.path}" for part in image.parts),
     )
 
 
@@ -119,37 +205,44 @@ class Ways:
     """How to start from another path, if the release bears that."""
 
 
-def become(
-    start: Start, args: tuple[str, ...], env: Mapping[str, str], *, ways: Ways, settled: Callable[[Start], None]
-) -> NoReturn:
-    """Turn this process into Julia.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A start that works from here on: this process is where its paths are."""
+
+    start: Start
+    bwrap: str
+    """The program that shows each command its paths; empty where this process sees them itself."""
+
+    def command(self, args: tuple[str, ...], env: Mapping[str, str]) -> Command:
+        """The whole command, to become or to be started."""
+        if not self.bwrap:
+            return self.start.command(args, env)
+        # With the user's own environment: what is set is meant for Julia, not for bubblewrap.
+        sets = tuple(self.start.sets.items())
+        inner = (*self.start.argv, *args)
+        wrapped = bwrap_argv(self.bwrap, self.start.binds, inner, sets=sets, drops=self.start.drops)
+        return Command(argv=wrapped, env=env)
+
+
+def place(start: Start, ways: Ways) -> Placed:
+    """Bring this process to where a start works, for good.
 
     Args:
         start: how, at the release's own path.
-        args: the user's arguments.
-        env: the user's environment.
         ways: what else may be tried.
-        settled: told the way that is taken in the end, just before it is.
 
     Raises:
         NamespaceError: it needs a namespace, and none can be had.
-        MissingError: the program cannot be started.
     """
-    taken = start
-    if start.binds:
-        refused = try_out(start.binds)
-        if refused and ways.bwrap is not None and ways.bwrap_works(ways.bwrap):
-            # With the user's own environment: what is set is meant for Julia, not for bubblewrap.
-            sets = tuple(start.sets.items())
-            inner = (*start.argv, *args)
-            wrapped = bwrap_argv(ways.bwrap, start.binds, inner, sets=sets, drops=start.drops)
-            execute(Command(argv=wrapped, env=env))
-        if refused and ways.moved is not None:
-            taken = ways.moved
-        else:
-            enter(start.binds)
-    settled(taken)
-    execute(taken.command(args, env))
+    if not start.binds:
+        return Placed(start=start, bwrap="")
+    if try_out(start.binds):
+        if ways.bwrap is not None and ways.bwrap_works(ways.bwrap):
+            return Placed(start=start, bwrap=ways.bwrap)
+        if ways.moved is not None:
+            return Placed(start=ways.moved, bwrap="")
+    enter(start.binds)
+    return Placed(start=start, bwrap="")
 
 
 def execute(command: Command) -> NoReturn:

@@ -5,6 +5,7 @@ and the id is part of the path. The *digest* names the result: SHA-256 of ``rele
 the SHA-256 of every file of the release and of the Julia it runs on.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -233,6 +234,8 @@ class Release:
     """Environments inside the release that a sealed start has behind its project and the standard library."""
     julia_options: tuple[str, ...]
     """Options that a sealed start of this Julia takes, before the user's."""
+    julia_environment: Mapping[str, str]
+    """Variables that a sealed start of this Julia sets."""
     inputs: Mapping[str, str]
     """What the id was made of: a name and a SHA-256 or a spelling each."""
     images: tuple[ImageRecord, ...]
@@ -269,6 +272,7 @@ class Release:
                     "share": self.julia_share,
                     "library_path": list(self.julia_library_path),
                     "options": list(self.julia_options),
+                    **({"environment": dict(self.julia_environment)} if self.julia_environment else {}),
                 },
                 "relocatable": self.relocatable,
                 "startup": self.startup,
@@ -300,6 +304,7 @@ class Release:
             julia_share=_listed_path(julia.text("share")),
             julia_library_path=tuple(_listed_path(path) for path in julia.texts("library_path")),
             julia_options=julia.texts("options"),
+            julia_environment=_variables(julia) if "environment" in julia.value else {},
             relocatable=record.truth("relocatable"),
             startup=relative_path(record.text("startup")) if record.text("startup") else "",
             load_path=tuple(_listed_path(path) for path in record.texts("load_path")),
@@ -308,6 +313,15 @@ class Release:
             files=_records_from_json(record.mapping("files"), RELEASE_FILE),
             built=record.text("built"),
         )
+
+
+def _variables(record: Table) -> dict[str, str]:
+    """The variables of a Julia; a release whose Julia needs none does not mention them."""
+    variables = record.child("environment")
+    for name in variables.value:
+        if not re.fullmatch(r"JULIA_[A-Z_]+", name):
+            raise record.wrong("environment", "of variables that are Julia's own")
+    return {name: variables.text(name) for name in variables.value}
 
 
 def _image_to_json(image: ImageRecord) -> dict[str, Any]:

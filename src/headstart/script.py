@@ -70,14 +70,39 @@ def options(release: Release, root: str) -> tuple[str, ...]:
     return ("--startup-file=no", *release.julia_options, *startup)
 
 
-def needs_scratch(release: Release) -> bool:
-    """Whether the first depot is to be one that may be written.
+NOWHERE: Final = "/dev/null"
+"""A depot that nothing can be written into, wherever a release is and whoever its user is: no directory."""
 
-    Julia compiles into the first depot what it has no cache for. Before 1.11 the release's own read-only depot
-    stands there, which makes every miss an error (rules of Julia's caches, section 2.6); since 1.11
-    ``--compiled-modules=strict`` does that, and packages that want a scratch space can have one.
+
+def is_strict(release: Release) -> bool:
+    """Whether Julia has a word for it (since 1.11), so that the first depot may be one that can be written.
+
+    Julia compiles into the first depot what it has no cache for. Before 1.11 a depot stands there that cannot
+    be written, which makes every miss an error (``compilecache_path`` in ``base/loading.jl``, 1.5:1228,
+    1.10:2297). Since 1.11 ``--compiled-modules=strict`` does that, and packages that want a scratch space can
+    have one.
     """
     return "--compiled-modules=strict" in release.julia_options
+
+
+def first_depots(release: Release, scratch: str) -> tuple[str, ...]:
+    """What stands in front of a release's own depots in a sealed start.
+
+    Package images of a Julia before 1.11 are always seen read-only (they cannot move), so they may come first
+    themselves. A release without any runs from a directory of its user's own, too.
+
+    Args:
+        release: what is started.
+        scratch: a depot of the user's own that nothing is compiled into, or nothing.
+    """
+    if scratch:
+        return (scratch,)
+    return () if is_strict(release) or has_packages(release) else (NOWHERE,)
+
+
+def has_packages(release: Release) -> bool:
+    """Whether its images have package images, on top of a system image or alone."""
+    return any(image.packages for image in release.images)
 
 
 def own_depots(root: str, share: str, *, movable_caches: bool) -> tuple[str, ...]:
@@ -92,6 +117,18 @@ def own_depots(root: str, share: str, *, movable_caches: bool) -> tuple[str, ...
     return (f"{root}/depot", *((root,) if movable_caches else ()), share)
 
 
+def depots_behind(release: Release, root: str, julia: str) -> tuple[str, ...]:
+    """The depots of a release behind that of its image.
+
+    Args:
+        release: what is started.
+        root: where its directory is to be seen.
+        julia: where its Julia is to be seen.
+    """
+    movable_caches = release.relocatable and has_packages(release)
+    return own_depots(root, f"{julia}/{release.julia_share}", movable_caches=movable_caches)
+
+
 def settings(
     release: Release, root: str, julia: str, *, scratch: str = "", packages: Sequence[PackageImages] = ()
 ) -> Mapping[str, str]:
@@ -101,22 +138,19 @@ def settings(
         release: what is started.
         root: where its directory is to be seen.
         julia: where its Julia is to be seen.
-        scratch: a depot of the user's own, or nothing.
+        scratch: a depot of the user's own that nothing is compiled into, or nothing.
         packages: the chosen image's package images.
     """
-    movable_caches = release.relocatable and any(image.packages for image in release.images)
-    depots = [
+    depots = (
+        *first_depots(release, scratch),
         *(f"{root}/{part.path}" for part in packages),
-        *own_depots(root, f"{julia}/{release.julia_share}", movable_caches=movable_caches),
-    ]
-    if scratch and ":" not in scratch and needs_scratch(release):
-        depots.insert(0, scratch)
+        *depots_behind(release, root, julia),
+    )
     variables = {
         "JULIA_DEPOT_PATH": ":".join(depots),
         "JULIA_LOAD_PATH": ":".join(("@", "@stdlib", *(f"{root}/{path}" for path in release.load_path))),
         "JULIA_PROJECT": f"{root}/project",
-        # Julia 1.14 keeps what it compiles at run time in the first depot (src/objcache.cpp).
-        "JULIA_OBJCACHE": "0",
+        **release.julia_environment,
     }
     if release.julia_library_path:
         variables["LD_LIBRARY_PATH"] = ":".join(f"{julia}/{path}" for path in release.julia_library_path)
@@ -131,19 +165,37 @@ def dropped(release: Release) -> tuple[str, ...]:
 
 def launcher(release: Release) -> str:
     """The text of ``bin/julia``."""
+    return fill(
+        release,
+        {
+            "SELF": LAUNCHER_PATH,
+            "ABOUT": _ABOUT,
+            "SAY": _SAY,
+            "DEPOT": _SCRATCH if is_strict(release) else "hs_depot=",
+            "ENVIRONMENT": _environment(release),
+            "OPTIONS": _options(release) + " ",
+        },
+    )
+
+
+def fill(release: Release, start: Mapping[str, str]) -> str:
+    """The text of a script that finds its release, chooses the image and becomes Julia.
+
+    Args:
+        release: of which it is a part.
+        start: what it is called, what it says and what it gives to Julia, by placeholder.
+    """
     parts = {
+        **start,
         "ELSEWHERE": _ELSEWHERE if release.relocatable else _NOWHERE_ELSE,
         "ASKED": _asked(release),
         "CHOOSE": _choose(release),
-        "DEPOT": _SCRATCH if needs_scratch(release) else "hs_depot=",
-        "ENVIRONMENT": _environment(release),
         "STACK": str(release.stack),
         "RELEASE": str(release.id),
         "ROOT": shlex.quote(release.path),
         "MOUNTPOINT": release.fqrn.mountpoint,
         "JULIA": shlex.quote(str(release.julia)),
         "EXECUTABLE": shlex.quote(release.julia_executable),
-        "OPTIONS": _options(release),
         "TARGETS": " ".join(image.target for image in release.images),
         "FLAG_KEYS": " | ".join(FLAG_KEYS),
         "CONFIGURATION": str(ConfigurationError.exit_code),
@@ -159,7 +211,7 @@ def launcher(release: Release) -> str:
 
 def _options(release: Release) -> str:
     words = options(release, "\0root")
-    return " ".join(_with_places(word) if "\0" in word else shlex.quote(word) for word in words)
+    return " ".join(with_places(word) if "\0" in word else shlex.quote(word) for word in words)
 
 
 def _weigh(image: ImageRecord) -> tuple[str, str]:
@@ -203,16 +255,30 @@ def _environment(release: Release) -> str:
     lines = [f"unset {' '.join(dropped(release))}"]
     for name, value in settings(release, "\0root", "\0julia").items():
         depots = "$hs_depot${hs_packages:+$hs_root/$hs_packages:}" if name == "JULIA_DEPOT_PATH" else ""
-        lines.append(f"export {name}={_with_places(value, before=depots)}")
+        lines.append(f"export {name}={with_places(value, before=depots)}")
     return "\n".join(lines)
 
 
-def _with_places(text: str, before: str = "") -> str:
+def with_places(text: str, before: str = "") -> str:
     """A word in double quotes in which the shell fills in where the release and its Julia are."""
     quoted = re.sub(r'([$`"\\])', r"\\\1", text)
     quoted = quoted.replace("\0root", "$hs_root").replace("\0julia", "$hs_julia")
     return f'"{before}{quoted}"'
 
+
+_ABOUT: Final = """\
+# Start Julia with stack %STACK%, release %RELEASE%, and the image that fits this CPU.
+# Made by Headstart. Needs a POSIX shell and /proc/cpuinfo, and starts no other program before Julia.
+#
+#   HEADSTART_TARGET=TARGET    use this image, if this CPU can run it
+#   HEADSTART_QUIET=1          do not say on standard error which image was chosen, and why
+#   HEADSTART_CPUINFO=FILE     read the CPU's features from this file"""
+
+_SAY: Final = """\
+if [ -z "${HEADSTART_QUIET-}" ]; then
+    printf 'headstart: %s\\n' "%STACK% %RELEASE%: image $hs_target$hs_beyond$hs_why" >&2
+fi
+"""
 
 _SCRATCH: Final = """\
 # The user's own depot comes first: packages may keep files there; nothing is ever compiled into it.
@@ -270,12 +336,7 @@ _ELSEWHERE: Final = r"""    hs_self=$0
     esac"""
 
 _SCRIPT: Final = r"""#!/bin/sh
-# Start Julia with stack %STACK%, release %RELEASE%, and the image that fits this CPU.
-# Made by Headstart. Needs a POSIX shell and /proc/cpuinfo, and starts no other program before Julia.
-#
-#   HEADSTART_TARGET=TARGET    use this image, if this CPU can run it
-#   HEADSTART_QUIET=1          do not say on standard error which image was chosen, and why
-#   HEADSTART_CPUINFO=FILE     read the CPU's features from this file
+%ABOUT%
 
 set +aefu
 unset IFS
@@ -310,7 +371,7 @@ hs_take() {
 # Where this release is.
 hs_root=%ROOT%
 # shellcheck disable=SC3013  # -ef is POSIX since 2024, and every sh has had it for long
-if [ "$0" != "$hs_root/bin/julia" ] && ! [ "$0" -ef "$hs_root/bin/julia" ]; then
+if [ "$0" != "$hs_root/%SELF%" ] && ! [ "$0" -ef "$hs_root/%SELF%" ]; then
 %ELSEWHERE%
 fi
 hs_julia=${hs_root%/*/*/*}/julia/%JULIA%
@@ -358,11 +419,8 @@ fi
 if [ ! -x "$hs_program" ]; then
     hs_fail %MISSING% "$hs_program is not there; mount the whole repository at %MOUNTPOINT%"
 fi
-if [ -z "${HEADSTART_QUIET-}" ]; then
-    printf 'headstart: %s\n' "%STACK% %RELEASE%: image $hs_target$hs_beyond$hs_why" >&2
-fi
-
+%SAY%
 %DEPOT%
 %ENVIRONMENT%
-exec "$hs_program" ${hs_system:+-J "$hs_root/$hs_system"} %OPTIONS% "$@"
+exec "$hs_program" ${hs_system:+-J "$hs_root/$hs_system"} %OPTIONS%"$@"
 """

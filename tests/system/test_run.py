@@ -21,7 +21,7 @@ import nodes
 import publishing
 import releases
 from headstart.repository import Channel
-from nodes import FaultyServer, Node, Site, needs_namespace
+from nodes import FaultyServer, Node, Site, assert_refused, needs_namespace, without_namespaces
 
 MOUNTPOINT = f"/cvmfs/{nodes.FQRN}"
 HOME = f"{MOUNTPOINT}/stacks/jets/0123456789abcdef"
@@ -57,15 +57,6 @@ def assert_started(done: "subprocess.CompletedProcess[bytes]", target: str = "x8
     assert rest["file"] == f"image {target}"
 
 
-def assert_refused(done: "subprocess.CompletedProcess[bytes]", code: int, *words: str) -> None:
-    assert done.returncode == code, (done.returncode, done.stderr.decode())
-    assert done.stdout == b""
-    last = done.stderr.decode().rstrip("\n").split("\n")[-1]
-    assert last.startswith("headstart: "), done.stderr.decode()
-    for word in words:
-        assert word in last
-
-
 @needs_namespace
 def test_cold_warm_and_repeated_launches_are_the_same(site: Site, node: Node, server: FaultyServer) -> None:
     hostile = {"JULIA_LOAD_PATH": "/bad", "LD_LIBRARY_PATH": "/bad", "JULIA_NUM_THREADS": "2", "OTHER": "kept"}
@@ -88,7 +79,7 @@ def test_cold_warm_and_repeated_launches_are_the_same(site: Site, node: Node, se
         *arguments,
     ]
     julia = f"{MOUNTPOINT}/julia/{site.release.julia}"
-    assert environment["JULIA_DEPOT_PATH"] == f"{HOME}/depot:{julia}/share/julia"
+    assert environment["JULIA_DEPOT_PATH"] == f"/dev/null:{HOME}/depot:{julia}/share/julia"
     assert environment["JULIA_PROJECT"] == f"{HOME}/project"
     assert environment["JULIA_LOAD_PATH"] == "@:@stdlib"
     assert environment["LD_LIBRARY_PATH"] == f"{julia}/lib:{julia}/lib/julia"
@@ -511,7 +502,7 @@ def test_a_mounted_repository_is_used_in_place(site: Site, node: Node, tmp_path:
 def test_without_namespaces_a_relocatable_release_runs_where_it_is(
     site: Site, node: Node, tmp_path: Path
 ) -> None:
-    limits = _without_namespaces(tmp_path)
+    limits = without_namespaces(tmp_path)
     for _ in range(2):
         done = subprocess.run(
             [
@@ -553,23 +544,9 @@ def test_without_namespaces_a_release_that_cannot_move_is_refused(node: Node, tm
     made.publish(tmp_path / "stage")
     words: list[str | Path] = ["run", made.storage, "jets", "--key", made.key, "--", "x"]
     done = subprocess.run(
-        [*_without_namespaces(tmp_path), sys.executable, "-m", "headstart", *words],
+        [*without_namespaces(tmp_path), sys.executable, "-m", "headstart", *words],
         env=node.environment(),
         capture_output=True,
         check=False,
     )
     assert_refused(done, 14, "namespace")
-
-
-def _without_namespaces(tmp_path: Path) -> list[str]:
-    """Words before a command that take namespaces away from it, bubblewrap included."""
-    if shutil.which("setpriv") is None or shutil.which("unshare") is None:
-        pytest.skip("there is no setpriv or unshare here")
-    # In a user namespace with no more of them allowed below it, and with no capabilities over it.
-    take = 'echo 0 >/proc/sys/user/max_user_namespaces; echo 0 >/proc/sys/user/max_mnt_namespaces; exec "$@"'
-    words = ["unshare", "-Ur", "sh", "-c", take, "sh", "setpriv", "--bounding-set=-all", "--inh-caps=-all"]
-    probe = subprocess.run([*words, "unshare", "-Um", "true"], capture_output=True, check=False)
-    started = subprocess.run([*words, "true"], capture_output=True, check=False)
-    if started.returncode != 0 or probe.returncode == 0:
-        pytest.skip("namespaces cannot be taken away here")
-    return words

@@ -14,9 +14,8 @@ import nodes
 import releases
 from headstart import launch, namespace
 from headstart.errors import NamespaceError
-from headstart.launch import Start, Ways, at_its_path
+from headstart.launch import Ways, at_its_path
 from headstart.namespace import Bind, bwrap_argv, try_out
-from headstart.process import Command
 from nodes import Node, Site
 
 BWRAP = shutil.which("bwrap") or ""
@@ -120,32 +119,17 @@ def test_a_working_directory_that_is_gone_is_no_reason_to_fail(tmp_path: Path) -
 
 def test_bubblewrap_itself_gets_the_users_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither does it load Julia's libraries, nor, being set-user-id, lose them for Julia."""
-    taken: list[Command] = []
-
-    class ReplacedError(Exception):
-        pass
-
-    def execute(command: Command) -> None:
-        taken.append(command)
-        raise ReplacedError
-
-    monkeypatch.setattr(launch, "execute", execute)
     monkeypatch.setattr(launch, "try_out", lambda _binds: "refused")
     release = releases.release()
     start = at_its_path(release, release.images[0], root=str(tmp_path), scratch="")
-    with pytest.raises(ReplacedError):
-        launch.become(
-            start, ("x",), {"LD_LIBRARY_PATH": "/mine"},
-            ways=Ways(bwrap=BWRAP, bwrap_works=lambda _: True, moved=None), settled=_unsettled,
-        )  # fmt: skip
-    assert taken[0].env == {"LD_LIBRARY_PATH": "/mine"}
-    at = taken[0].argv.index("LD_LIBRARY_PATH")
-    assert taken[0].argv[at - 1] == "--setenv"
-    assert taken[0].argv[at + 1] == start.sets["LD_LIBRARY_PATH"]
-
-
-def _unsettled(_start: Start) -> None:
-    raise AssertionError("a launch through bubblewrap leaves no record")
+    placed = launch.place(start, Ways(bwrap=BWRAP, bwrap_works=lambda _: True, moved=None))
+    # Such a launch leaves no record.
+    assert placed.bwrap == BWRAP
+    command = placed.command(("x",), {"LD_LIBRARY_PATH": "/mine"})
+    assert command.env == {"LD_LIBRARY_PATH": "/mine"}
+    at = command.argv.index("LD_LIBRARY_PATH")
+    assert command.argv[at - 1] == "--setenv"
+    assert command.argv[at + 1] == start.sets["LD_LIBRARY_PATH"]
 
 
 def test_trying_out_leaves_this_process_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -265,8 +265,12 @@ def test_shellcheck_has_nothing_to_say(tmp_path: Path) -> None:
 
 
 def test_what_julia_needs_is_set_per_version() -> None:
-    official = replace(releases.release(), julia_library_path=(), julia_version="1.14.0-DEV")
-    text = launcher(official)
+    needs = {"JULIA_OBJCACHE": "0"}
+    newest = replace(
+        releases.release(), julia_library_path=(), julia_version="1.14.0-DEV", julia_environment=needs
+    )
+    text = launcher(newest)
     assert 'export JULIA_OBJCACHE="0"' in text
+    assert "JULIA_OBJCACHE=" not in launcher(releases.release())
     assert "export LD_LIBRARY_PATH" not in text
     assert " LD_LIBRARY_PATH" in text.split("unset ")[-1].split("\n")[0]

@@ -26,6 +26,7 @@ from headstart.build.trees import open_folders
 from headstart.errors import BuildError
 from headstart.image import check_targets, recorded_targets
 from headstart.julia import Target
+from headstart.openscript import OPEN_LAUNCHER_PATH, open_launcher
 from headstart.process import Command, Finished
 from headstart.project import Local, Package
 from headstart.release import ImageRecord, Release
@@ -255,8 +256,10 @@ class ImageBuilder:
             raise BuildError(f"{name} does not compile for {target.level}", hint=f"the full log is {self._log}")
 
     def _launcher(self, images: tuple[ImageRecord, ...]) -> None:
-        text = launcher(dataclasses.replace(self._skeleton, images=images))
-        self._rewrite(LAUNCHER_PATH, text, program=True)
+        release = dataclasses.replace(self._skeleton, images=images)
+        self._rewrite(LAUNCHER_PATH, launcher(release), program=True)
+        text = open_launcher(release, self._inputs.capabilities.user_depot)
+        self._rewrite(OPEN_LAUNCHER_PATH, text, program=True)
         open_folders(self._shop.root)
 
     def _smoke(self, target: Target, script: tuple[str, ...]) -> frozenset[str]:

@@ -8,6 +8,7 @@ from headstart.build.sources import ProjectTree
 from headstart.errors import ConfigurationError, IncompatibleError
 from headstart.julia import Archive, Capabilities, ImageLayout, JuliaOrigin, JuliaVersion, Target
 from headstart.names import Fqrn, JuliaName, ReleaseId, Sha256
+from headstart.openscript import open_launcher
 from headstart.project import LOCK_FILE, PROJECT_FILE, ImageKind, Local, Package, Settings, Standard, Tracked
 from headstart.record import canonical
 from headstart.release import (
@@ -285,12 +286,13 @@ def _digests(inputs: Inputs) -> dict[str, str]:
 
 
 def _specimen(inputs: Inputs) -> bytes:
-    """The launch script as it would be but for the id: it is part of the release, so it is an input."""
+    """The launch scripts as they would be but for the id: they are part of the release, so they are inputs."""
     images = tuple(
         image_record(target, image_code(inputs, target, system=0, packages=0, count=0), seconds=0.0)
         for target in inputs.targets
     )
-    return launcher(release_record(inputs, ReleaseId("0" * 16), images)).encode()
+    release = release_record(inputs, ReleaseId("0" * 16), images)
+    return (launcher(release) + open_launcher(release, inputs.capabilities.user_depot)).encode()
 
 
 def image_record(target: Target, code: Code, *, seconds: float) -> ImageRecord:
@@ -346,6 +348,7 @@ def release_record(inputs: Inputs, release: ReleaseId, images: tuple[ImageRecord
         julia_share=julia.share,
         julia_library_path=julia.library_path,
         julia_options=inputs.capabilities.run_options,
+        julia_environment=inputs.capabilities.run_environment,
         relocatable=inputs.relocatable,
         startup=STARTUP_FILE if inputs.has_startup else "",
         load_path=(STARTUP_FOLDER,) if inputs.has_startup else (),

@@ -5,17 +5,15 @@ What a Julia compiles in any start, however empty, is stock Julia's own and is s
 time and the bytes of new machine code decide, and the list only says where to look.
 """
 
-import re
 from collections.abc import Callable
 from typing import Final
 
 from headstart.build.recipe import WAYS, Workshop
+from headstart.compiled import Cost, statements
 from headstart.errors import BuildError
 from headstart.julia import Proof, Target
 from headstart.process import Command, Finished
 
-_COUNTERS: Final = re.compile(r"headstart-compiled: (\d+) (\d+)")
-_STATEMENT: Final = re.compile(r"precompile\(Tuple\{.*\)")
 _TRACE: Final = "--trace-compile=stderr"
 Must = Callable[[Command, str], Finished]
 
@@ -54,21 +52,23 @@ class SmokeTest:
         return frozenset(found)
 
     def _statements(self, done: Finished) -> frozenset[str]:
-        # On a terminal the statements share the screen with what the script prints, so they may begin anywhere.
-        text = (done.err + b"\n" + done.out).decode(errors="replace")
-        return frozenset(found + "\n" for found in _STATEMENT.findall(text))
+        return frozenset(found + "\n" for found in statements(_said(done)))
 
     def _cost(self, target: Target, way: str) -> bool:
         """Whether the script costs compile time or new machine code, beyond what an empty one costs."""
         counters = self._shop.recipe("counters.jl")
         usual = self._counted(self._must(self._shop.started(target, way, (counters, "-e", "")), "counting"))
         spent = self._counted(self._must(self._shop.started(target, way, (counters, *self._words)), "counting"))
-        return any(one > other for one, other in zip(spent, usual, strict=True))
+        return spent.beyond(usual)
 
-    def _counted(self, done: Finished) -> tuple[int, ...]:
-        text = (done.err + b"\n" + done.out).decode(errors="replace")
+    def _counted(self, done: Finished) -> Cost:
         # On a terminal the line may follow what the script printed last.
-        said = [tuple(map(int, found)) for found in _COUNTERS.findall(text)]
-        if not said:
+        cost = Cost.parse(_said(done))
+        if cost is None:
             raise BuildError("Julia did not say what it compiled in the smoke test")
-        return said[-1]
+        return cost
+
+
+def _said(done: Finished) -> str:
+    """Both streams: on a terminal what Julia says shares the screen with what the script prints."""
+    return (done.err + b"\n" + done.out).decode(errors="replace")

@@ -21,6 +21,8 @@ COMMANDS = {
     "repo": "create a repository, name its states, go back to one",
     "publish": "publish a staged release, and point a channel at it",
     "run": "choose the image for this CPU, fetch it, start Julia with it",
+    "shell": "start your shell with a release's Julia behind what is yours",
+    "env": "print the settings of such a session, for sh, fish, csh, or as JSON",
     "list": "list stacks, channels and releases of a repository",
     "show": "describe one release",
     "explain": "say whether Julia will take the caches of a depot or release, and why not",

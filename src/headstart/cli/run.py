@@ -33,6 +33,7 @@ HEADSTART_TARGET    use this image, if this CPU can run it
 HEADSTART_QUIET     do not say which image was chosen
 HEADSTART_CACHE     the cache's directory, as --cache
 HEADSTART_PROXY     proxies, as CVMFS_HTTP_PROXY: "http://a|http://b;DIRECT"
+HEADSTART_SCRATCH   as --scratch
 """
 _CPUINFO = "/proc/cpuinfo"
 _PLAIN = {
@@ -56,12 +57,14 @@ class Request:
         "args",
         "blacklists",
         "cache",
+        "check",
         "date",
         "fqrn",
         "keys",
         "reference",
         "refresh",
         "root_hash",
+        "scratch",
         "source",
         "tag",
     )
@@ -77,6 +80,10 @@ class Request:
         self.root_hash = ""
         self.blacklists: tuple[str, ...] = ()
         self.refresh = False
+        self.scratch = False
+        """Whether packages are to have a depot that they may write into, whichever Julia it is."""
+        self.check = False
+        """Whether to stay Julia's parent, and to see that it compiles nothing."""
         self.args: tuple[str, ...] = ()
 
 
@@ -107,6 +114,7 @@ class Node:
             self.env.get("HEADSTART_TARGET", ""),
             flags,
             self.scratch,
+            "scratch" if request.scratch else "",
             request.tag,
             request.date,
             request.root_hash,
@@ -118,8 +126,27 @@ class Node:
 
 def add_arguments(parser: "argparse.ArgumentParser") -> None:
     """Declare the arguments; those for Julia are taken off before."""
-    parser.add_argument("source", metavar="SOURCE")
-    parser.add_argument("reference", metavar="STACK[@WHICH]")
+    add_release_arguments(parser)
+    parser.add_argument(
+        "--scratch",
+        action="store_true",
+        help="let packages write into a depot of yours; Julia compiles nothing there",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="wait for Julia, say what it compiled, and fail (25) if it did"
+    )
+    parser.usage = "headstart run SOURCE STACK[@WHICH] [OPTIONS] -- JULIA'S ARGUMENTS"
+
+
+def add_release_arguments(parser: "argparse.ArgumentParser", *, nargs: str | None = None) -> None:
+    """Declare what names a release, and where it is to be on this node.
+
+    Args:
+        parser: of a command.
+        nargs: how often its name is given, as ``argparse`` has it.
+    """
+    parser.add_argument("source", metavar="SOURCE", nargs=nargs)
+    parser.add_argument("reference", metavar="STACK[@WHICH]", nargs=nargs)
     parser.add_argument(
         "--key",
         metavar="PUB",
@@ -143,11 +170,17 @@ def add_arguments(parser: "argparse.ArgumentParser") -> None:
         help="certificates and old revisions to refuse, beside the site's (/etc/cvmfs/blacklist)",
     )
     parser.add_argument("--refresh", action="store_true", help="ask the source even if it was asked just now")
-    parser.usage = "headstart run SOURCE STACK[@WHICH] [OPTIONS] -- JULIA'S ARGUMENTS"
 
 
 def run(args: "argparse.Namespace") -> int:
-    """Start Julia; returns only by an error."""
+    """Start Julia; returns only with ``--check``, and by an error."""
+    request = requested(args)
+    request.scratch, request.check = args.scratch, args.check
+    return start(request)
+
+
+def requested(args: "argparse.Namespace") -> Request:
+    """What ``add_release_arguments`` declares, as it was given."""
     request = Request()
     request.source, request.reference = args.source, args.reference
     request.keys, request.cache, request.fqrn = tuple(args.key), args.cache, args.fqrn
@@ -155,7 +188,7 @@ def run(args: "argparse.Namespace") -> int:
     request.blacklists = tuple(args.blacklist)
     request.refresh = args.refresh
     request.args = tuple(getattr(args, "args", ()))
-    return start(request)
+    return request
 
 
 def main(words: list[str], fallback: "Callable[[list[str]], argparse.Namespace]") -> int:
@@ -182,8 +215,8 @@ def read(words: list[str]) -> Request | None:
     names: list[str] = []
     following = iter(words)
     for word in following:
-        if word == "--refresh":
-            request.refresh = True
+        if word in ("--refresh", "--scratch"):
+            setattr(request, word[2:], True)
         elif word in _PLAIN:
             value = next(following, "")
             if not value or value.startswith("-"):
@@ -206,17 +239,29 @@ def read(words: list[str]) -> Request | None:
 
 def start(request: Request) -> int:
     """Start Julia, the short way if there is one."""
-    source = request.source
-    request.source = source.rstrip("/") if "://" in source else os.path.abspath(source)
-    request.keys = tuple(map(os.path.abspath, request.keys))
-    request.blacklists = tuple(map(os.path.abspath, request.blacklists))
-    node = Node(request.cache, dict(os.environ))
+    node = look_around(request)
+    request.scratch = request.scratch or bool(node.env.get("HEADSTART_SCRATCH"))
     question = node.question(request)
+    if request.check:
+        return int(import_module("headstart.cli.checking").check(request, node, question))
     known = shortcuts.load(node.cache, question, uid=node.uid)
     if known is not None and not request.refresh and known.created <= node.now < known.fresh_until:
         repeat(known, request, node)
     import_module("headstart.cli.starting").start(request, node, question, known)
     return 1
+
+
+def look_around(request: Request) -> Node:
+    """This process's surroundings; paths of the request become absolute."""
+    source = request.source
+    if "://" in source:
+        request.source = source.rstrip("/")
+    elif "/" in source or os.path.exists(source):
+        # Else it is a repository's name.
+        request.source = os.path.abspath(source)
+    request.keys = tuple(map(os.path.abspath, request.keys))
+    request.blacklists = tuple(map(os.path.abspath, request.blacklists))
+    return Node(request.cache, dict(os.environ))
 
 
 def repeat(known: Shortcut, request: Request, node: Node) -> None:

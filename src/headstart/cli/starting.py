@@ -1,7 +1,12 @@
-"""``headstart run``, the long way: prove, resolve, choose, hydrate, and leave a record for the next time."""
+"""Everything before a start: prove, resolve, choose, hydrate; and ``headstart run``, the long way.
+
+``headstart shell`` and ``headstart env`` start another program, and need the same things on this node.
+"""
 
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import NoReturn
@@ -15,7 +20,7 @@ from headstart.cvmfs.past import chosen
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import CacheError, MissingToolError, TrustError, UnavailableError
 from headstart.failover import FileNotes
-from headstart.launch import Start, Ways
+from headstart.launch import Placed, Start, Ways
 from headstart.microarchitecture import Selection, flags_of, select
 from headstart.names import Fqrn
 from headstart.process import Command, run_process
@@ -23,6 +28,7 @@ from headstart.publickeys import KEYS_DIRECTORIES
 from headstart.published import DEFAULT_CHANNEL, RELEASE_LIMIT, Resolved, resolve
 from headstart.reference import DigestPrefix, Reference, Unspecified
 from headstart.release import JULIA_FILE, RELEASE_FILE
+from headstart.script import is_strict
 from headstart.shortcut import Question, Shortcut
 from headstart.siteconfig import read_site
 from headstart.source import (
@@ -34,6 +40,19 @@ from headstart.source import (
     open_source,
     parse,
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A release of which everything that one image needs is on this node."""
+
+    opened: Opened
+    resolved: Resolved
+    selection: Selection
+    root: str
+    """Where the repository's tree is."""
+    said: str
+    """The line that says which image, and why."""
 
 
 def start(request: Request, node: Node, question: Question, known: Shortcut | None) -> NoReturn:
@@ -48,8 +67,9 @@ def start(request: Request, node: Node, question: Question, known: Shortcut | No
     Raises:
         Error: it cannot be; the family says why.
     """
+    launching = Launch(request, node, question)
     try:
-        _Launch(request, node, question).go()
+        launching.become(launching.ready())
     except UnavailableError as error:
         if known is None or not known.created <= node.now < known.expires:
             raise
@@ -59,8 +79,14 @@ def start(request: Request, node: Node, question: Question, known: Shortcut | No
         raise
 
 
-class _Launch:
-    """One launch, step by step."""
+class Launch:
+    """One launch, step by step.
+
+    Args:
+        request: what the user asked for.
+        node: what this process has around it.
+        question: the same as a question, for the record.
+    """
 
     def __init__(self, request: Request, node: Node, question: Question) -> None:
         self._request = request
@@ -77,8 +103,8 @@ class _Launch:
         self._placed: tuple[str, ...] = ()
         """What changes when a unit of this launch is replaced in the cache."""
 
-    def go(self) -> NoReturn:
-        """Do it all."""
+    def ready(self) -> Ready:
+        """Have everything on this node, and say which image it is."""
         opened = self._open()
         resolved = resolve(opened.tree, self._reference, keys=opened.keys, now=opened.moment(self._now))
         cache = Cache(self._node.cache, opened.fqrn, uid=self._node.uid)
@@ -91,7 +117,7 @@ class _Launch:
         said = _sentence(self._reference, resolved, selection) + _in_the_past(opened)
         if not self._node.env.get("HEADSTART_QUIET"):
             say(said)
-        self._become(opened, resolved, selection, root, said)
+        return Ready(opened=opened, resolved=resolved, selection=selection, root=root, said=said)
 
     def _open(self) -> Opened:
         """Prove the source's state, and that it is not older than what this node has seen."""
@@ -189,30 +215,30 @@ class _Launch:
             if os.access(cache.root, os.W_OK):
                 raise
 
-    def _become(
-        self, opened: Opened, resolved: Resolved, selection: Selection, root: str, said: str
-    ) -> NoReturn:
-        release, image, env = resolved.release, selection.chosen, self._node.env
-        scratch = launch.scratch_depot(release, env)
-        plain = launch.at_its_path(release, image, root=root, scratch=scratch)
+    def become(self, ready: Ready) -> NoReturn:
+        """Turn this process into Julia."""
+        placed = self.place(ready)
+        launch.execute(placed.command(self._request.args, self._node.env))
+
+    def place(self, ready: Ready) -> Placed:
+        """Bring this process to where Julia can be started, and leave a record for the next time."""
+        release, image, env = ready.resolved.release, ready.selection.chosen, self._node.env
+        scratch = launch.scratch_depot(release, env, asked=self._request.scratch)
+        block = launch.close_scratch(scratch) if scratch and not is_strict(release) else ""
+        plain = launch.at_its_path(release, image, root=ready.root, scratch=scratch)
         launch.check_needs(plain)
-        # A list of depots cannot hold a colon.
-        movable = release.relocatable and ":" not in root
-        moved = launch.where_it_is(release, image, root=root, scratch=scratch) if movable else None
-
-        def settled(taken: Start) -> None:
-            record = self._record(opened, resolved, taken, said)
+        movable = may_move(ready)
+        moved = launch.where_it_is(release, image, root=ready.root, scratch=scratch) if movable else None
+        placed = launch.place(plain, ways_of(env, moved))
+        if not placed.bwrap:
+            record = self._record(ready, placed.start)
+            # Gone, it would be made anew by the long way.
+            record.stamps += ((block, shortcut.stamp(block)),) if block else ()
             shortcut.save(self._node.cache, self._question, record)
+        return placed
 
-        launch.become(
-            plain,
-            self._request.args,
-            env,
-            ways=Ways(bwrap=shutil.which("bwrap", path=env.get("PATH")), bwrap_works=_bwrap_works, moved=moved),
-            settled=settled,
-        )
-
-    def _record(self, opened: Opened, resolved: Resolved, taken: Start, said: str) -> Shortcut:
+    def _record(self, ready: Ready, taken: Start) -> Shortcut:
+        opened, resolved = ready.opened, ready.resolved
         record = Shortcut()
         record.created = int(self._node.now)
         ends = [resolved.pointer.expires] if resolved.pointer and self._past is None else []
@@ -226,7 +252,7 @@ class _Launch:
         # A directory's state is seen from its files' stamps; a server must be asked from time to time.
         watched = isinstance(opened.source, StorageSource)
         record.fresh_until = signed if watched else min(signed, record.created + ttl)
-        record.said = said
+        record.said = ready.said
         record.argv, record.drops, record.needs = taken.argv, taken.drops, taken.needs
         record.sets = tuple(taken.sets.items())
         record.binds = tuple((bind.source, bind.target) for bind in taken.binds)
@@ -269,6 +295,21 @@ def _in_the_past(opened: Opened) -> str:
     tag = f", tag {past.tag}" if past.tag else ""
     anchor = "" if past.proven else ", which only the hash you gave vouches for"
     return f"; revision {past.revision} of the past{tag}{anchor}"
+
+
+def ways_of(env: Mapping[str, str], moved: Start | None) -> Ways:
+    """What may be tried where there is no namespace.
+
+    Args:
+        env: the user's environment.
+        moved: how to start from the cache's own path, if the release bears that.
+    """
+    return Ways(bwrap=shutil.which("bwrap", path=env.get("PATH")), bwrap_works=_bwrap_works, moved=moved)
+
+
+def may_move(ready: Ready) -> bool:
+    """Whether the release may run from where the repository's tree is here; a list of depots holds no colon."""
+    return ready.resolved.release.relocatable and ":" not in ready.root
 
 
 def _bwrap_works(bwrap: str) -> bool:
