@@ -30,8 +30,9 @@ from headstart.build.staging import remove_tree
 from headstart.cache import Cache
 from headstart.cli.demo import settings_for
 from headstart.console import Console
+from headstart.datafiles import data_path
 from headstart.loopback import LoopbackServer
-from headstart.machine import cpu_flags, data_path, find_julia
+from headstart.machine import cpu_flags, find_julia
 from headstart.microarchitecture import LEVELS, select
 from headstart.namespace import Bind, wrap
 from headstart.process import run_loud, run_process

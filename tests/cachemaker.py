@@ -17,10 +17,10 @@ from headstart.cacheheader import (
     Request,
     cache_rules,
 )
+from headstart.datafiles import data_text
 from headstart.environment import Environment
 from headstart.julia import JuliaVersion
 from headstart.juliahash import package_slug
-from headstart.machine import data_text
 from headstart.projectfiles import FileStat, ProjectFiles
 from headstart.session import CacheFlags, Cpu, Session
 from headstart.staleness import Examiner

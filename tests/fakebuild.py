@@ -18,8 +18,9 @@ from headstart.build import BuildPlan, Inputs, Means, Stage, plan
 from headstart.build.sources import read_project
 from headstart.build.trees import julia_tree
 from headstart.console import Console
+from headstart.datafiles import data_text
 from headstart.julia import Found, JuliaProbe, JuliaVersion, Target, capabilities, target
-from headstart.machine import JuliaInstall, data_text, recipe_texts
+from headstart.machine import JuliaInstall, recipe_texts
 from headstart.microarchitecture import LEVELS
 from headstart.names import Fqrn
 from headstart.process import Command, Finished

@@ -18,7 +18,7 @@ LAYERS = (
     {"cvmfs"},
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
-     "arrival", "console", "inflating", "loopback", "deflating", "ingest", "stage",
+     "arrival", "console", "datafiles", "inflating", "loopback", "deflating", "ingest", "stage",
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
      "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise"},
     # 4 verbs
@@ -37,7 +37,7 @@ NODE = {
     "cvmfs.trust", "cvmfs.history", "cvmfs.past", "blacklists", "cli", "cli.run", "cli.list", "cli.show",
     "cli.verify", "cli.diff", "diff", "status", "openscript", "compiled", "opensession", "shellcode",
     "supervise",
-    "julia", "machine", "session", "cacheheader", "cli.checking", "cli.shell", "cli.env",
+    "julia", "datafiles", "cli.checking", "cli.shell", "cli.env",
 }  # fmt: skip
 
 PURE_FORBIDDEN_MODULES = {

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from headstart.cacheheader import CacheRules, PackageId, cache_rules, read_front, read_header
+from headstart.datafiles import data_text
 from headstart.depotfiles import CacheFolder, DepotFiles, cache_folders, other_versions
 from headstart.environment import Environment
 from headstart.errors import Error, UnknownError
 from headstart.julia import JuliaVersion
 from headstart.juliahash import package_slug
-from headstart.machine import data_text
 from headstart.projectfiles import ProjectFiles
 from headstart.release import ImageRecord, Release
 from headstart.script import settings

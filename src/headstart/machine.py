@@ -8,32 +8,21 @@ from dataclasses import dataclass
 from typing import Final
 
 from headstart.cacheheader import cache_rules
+from headstart.datafiles import DATA, data_path, data_text
 from headstart.errors import ConfigurationError, MissingToolError
 from headstart.julia import JuliaProbe, JuliaRequest, JuliaVersion
 from headstart.microarchitecture import flags_of
 from headstart.process import Command, Runner
 from headstart.session import Session
 
-_DATA: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
 _SHARED_PREFIXES: Final = ("/", "/usr", "/usr/local")
 _DESCRIBE: Final = "describe.jl"
 _HINT: Final = "name one with --julia or HEADSTART_JULIA, or put julia on the PATH"
 
 
-def data_path(name: str) -> str:
-    """Where one of the package's own data files is."""
-    return os.path.join(_DATA, name)
-
-
-def data_text(name: str) -> str:
-    """The text of one of the package's own data files."""
-    with open(data_path(name), encoding="utf-8") as file:
-        return file.read()
-
-
 def recipe_texts() -> dict[str, str]:
     """The Julia scripts that a build runs, by file name; one more only describes a Julia."""
-    names = sorted(name for name in os.listdir(_DATA) if name.endswith(".jl") and name != _DESCRIBE)
+    names = sorted(name for name in os.listdir(DATA) if name.endswith(".jl") and name != _DESCRIBE)
     return {name: data_text(name) for name in names}
 
 
@@ -118,7 +107,7 @@ def _candidates(env: Mapping[str, str]) -> Iterator[str]:
 
 
 def _probe(program: str, env: Mapping[str, str], run: Runner) -> JuliaInstall:
-    script = os.path.join(_DATA, "probe.jl")
+    script = os.path.join(DATA, "probe.jl")
     kept = {name: env[name] for name in ("PATH", "HOME", "JULIAUP_DEPOT_PATH") if name in env}
     last = ""
     for library_path in ((), *_library_paths(program)):

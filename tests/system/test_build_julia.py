@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from headstart.build.trees import git_tree
+from headstart.datafiles import data_text
 from headstart.errors import (
     BuildError,
     ConfigurationError,
@@ -25,7 +26,6 @@ from headstart.errors import (
 from headstart.gittree import version_slug
 from headstart.image import recorded_targets
 from headstart.julia import ImageLayout, JuliaVersion, capabilities, target
-from headstart.machine import data_text
 from headstart.names import JuliaName
 from headstart.namespace import Bind, wrap
 from headstart.release import JuliaTree, Release

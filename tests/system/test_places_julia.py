@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from headstart.build.trees import git_tree
+from headstart.datafiles import data_text
 from headstart.julia import JuliaVersion, capabilities
-from headstart.machine import data_text
 from headstart.namespace import Bind, wrap
 from headstart.release import Release
 from juliahelp import StockJulia

@@ -13,8 +13,8 @@ import pytest
 import nodes
 import publishing
 import releases
+from headstart.datafiles import data_text
 from headstart.julia import Capabilities, capabilities
-from headstart.machine import data_text
 from headstart.openscript import open_launcher
 from headstart.release import Release
 from headstart.script import launcher

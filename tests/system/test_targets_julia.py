@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from headstart.datafiles import data_text
 from headstart.errors import BuildError
 from headstart.image import check_targets, recorded_targets
 from headstart.julia import JuliaVersion, capabilities, target
-from headstart.machine import cpu_flags, data_text
+from headstart.machine import cpu_flags
 from headstart.microarchitecture import LEVELS
 from juliahelp import StockJulia
 

@@ -12,6 +12,7 @@ import pytest
 from fakebuild import FakeJulia, fake_inputs, fake_plan, fake_prefix, means
 from headstart.build import Inputs, Stage, apply, plan
 from headstart.build.trees import git_tree
+from headstart.datafiles import data_text
 from headstart.errors import (
     BuildError,
     ConfigurationError,
@@ -22,7 +23,7 @@ from headstart.errors import (
 )
 from headstart.gittree import version_slug
 from headstart.julia import JuliaVersion, Proof, capabilities
-from headstart.machine import JuliaInstall, data_text
+from headstart.machine import JuliaInstall
 from headstart.names import Fqrn
 from headstart.project import ImageKind
 from headstart.release import FileRecord, JuliaTree, Release

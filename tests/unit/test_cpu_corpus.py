@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 import releases
+from headstart.datafiles import data_text
 from headstart.errors import IncompatibleError
 from headstart.julia import JuliaVersion, target
-from headstart.machine import data_text
 from headstart.microarchitecture import LEVELS, flags_of, select
 from headstart.release import ImageRecord
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from headstart.datafiles import data_text
 from headstart.errors import BuildError
 from headstart.image import RecordedTarget, check_targets, recorded_targets
 from headstart.julia import ImageLayout, JuliaVersion, target
-from headstart.machine import data_text
 
 V3 = target(data_text("targets.toml"), "x86-64-v3", JuliaVersion.parse("1.5.3"))
 HASWELL = (0x36D83203 & ~0x2000000, 0, 0x129, 0, 0, 0x21, 0, 0, 0, 0, 0)

@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 
+from headstart.datafiles import data_text
 from headstart.errors import ConfigurationError, IncompatibleError, MissingToolError
 from headstart.julia import (
     ImageLayout,
@@ -12,7 +13,6 @@ from headstart.julia import (
     require_features,
     target,
 )
-from headstart.machine import data_text
 from headstart.microarchitecture import LEVELS
 
 MINORS = range(5, 15)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import releases
+from headstart.datafiles import data_text
 from headstart.julia import JuliaVersion, UserDepot, capabilities
-from headstart.machine import data_text
 from headstart.microarchitecture import LEVELS
 from headstart.openscript import open_launcher
 from headstart.release import Release

@@ -12,9 +12,9 @@ from headstart.build.images import replayable
 from headstart.build.recipe import failed_extension
 from headstart.build.sources import FIXED_TIME
 from headstart.build.startup import PARENT, PARENT_UUID, startup_extensions, startup_files
+from headstart.datafiles import data_text
 from headstart.errors import BuildError
 from headstart.julia import ImageLayout, target
-from headstart.machine import data_text
 from headstart.project import Local, Package
 
 LAYOUT = ImageLayout.DISPATCH_TARGET_IDS

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from cachemaker import AVX2, BASE, CORE, Machine, targets
+from headstart.datafiles import data_text
 from headstart.errors import CorruptError, MissingToolError
-from headstart.machine import data_text
 from headstart.session import CacheFlags, Cpu, Session
 
 SAID = """\

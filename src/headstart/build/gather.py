@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from headstart.build.plan import Inputs
 from headstart.build.sources import read_project
 from headstart.build.trees import julia_tree
+from headstart.datafiles import data_text
 from headstart.errors import ConfigurationError
 from headstart.julia import capabilities, require_features, target
-from headstart.machine import JuliaInstall, cpu_flags, data_text, read_text, recipe_texts
+from headstart.machine import JuliaInstall, cpu_flags, read_text, recipe_texts
 from headstart.microarchitecture import LEVELS
 from headstart.names import Fqrn
 from headstart.official import OfficialBuilds, Wish, settle

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from headstart.cli.run import Node, Request, say
 from headstart.cli.starting import Launch, Ready
 from headstart.compiled import Cost, Miss, failed_extensions, listed, miss, only_julias, rejection, statements
+from headstart.datafiles import data_path, data_text
 from headstart.errors import ConfigurationError, StrictError
 from headstart.julia import JuliaVersion, Proof, capabilities
 from headstart.launch import Placed
-from headstart.machine import data_path, data_text
 from headstart.process import Command, run_process
 from headstart.shortcut import Question
 from headstart.supervise import end_like, supervise

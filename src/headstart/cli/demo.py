@@ -7,9 +7,10 @@ import sys
 
 from headstart import demo
 from headstart.console import Console
+from headstart.datafiles import data_path, data_text
 from headstart.errors import ConfigurationError
 from headstart.julia import Proof, capabilities
-from headstart.machine import JuliaInstall, cpu_flags, data_path, data_text, find_julia
+from headstart.machine import JuliaInstall, cpu_flags, find_julia
 from headstart.microarchitecture import LEVELS
 from headstart.names import Fqrn
 from headstart.process import run_loud, run_process
