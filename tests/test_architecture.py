@@ -12,7 +12,8 @@ LAYERS = (
     # 1 values
     {"errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "julia",
      "project", "gittree", "image", "script", "record", "tomltable", "route", "juliasource", "lint",
-     "cacheheader", "juliahash", "session", "projectfiles", "environment", "reasons", "staleness", "verdicts"},
+     "cacheheader", "juliahash", "session", "projectfiles", "environment", "reasons", "staleness", "verdicts",
+     "versionspec", "lockcheck", "lockchoice", "overrides"},
     # 2 format
     {"cvmfs"},
     # 3 edges
