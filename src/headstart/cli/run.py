@@ -206,6 +206,8 @@ def read(words: list[str]) -> Request | None:
 
 def start(request: Request) -> int:
     """Start Julia, the short way if there is one."""
+    if any(word.startswith("--project") for word in request.args):
+        import_module("headstart.script").refuse_other_project(request.args)
     source = request.source
     request.source = source.rstrip("/") if "://" in source else os.path.abspath(source)
     request.keys = tuple(map(os.path.abspath, request.keys))
