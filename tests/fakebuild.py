@@ -3,6 +3,7 @@
 Images are real shared objects, made once by the C compiler, so decoding them is the real thing.
 """
 
+import dataclasses
 import shutil
 import struct
 import subprocess
@@ -78,6 +79,24 @@ def fake_inputs(
     )
 
 
+def newer(inputs: Inputs, **changed: object) -> Inputs:
+    """The same inputs for a Julia that has package images."""
+    version = JuliaVersion.parse("1.10.6")
+    settings = dataclasses.replace(inputs.settings, **changed)  # type: ignore[arg-type]  # fields by name
+    return dataclasses.replace(
+        inputs,
+        settings=settings,
+        version=version,
+        capabilities=dataclasses.replace(
+            capabilities(data_text("julia.toml"), version), lock_formats=inputs.capabilities.lock_formats
+        ),
+        julia=dataclasses.replace(
+            inputs.julia,
+            files={path.replace("v1.5", "v1.10"): item for path, item in inputs.julia.files.items()},
+        ),
+    )
+
+
 def fake_plan(
     project: Path, install: JuliaInstall, stage: Path, levels: Sequence[str] = ("x86-64-v2",)
 ) -> BuildPlan:
@@ -116,6 +135,7 @@ class FakeJulia:
         self.start = "precompile(Tuple{typeof(Base.start)})\n"
         self.leftover: Callable[[str], str] = lambda _statements: ""
         self.artifacts: dict[str, str] = {}
+        """By tree: ``eager`` or ``lazy``, and a name."""
         self.counters: Callable[[bool], str] = lambda _work: "0 0"
         self.fail: dict[str, tuple[int, bytes]] = {}
         self.before: Callable[[str], None] = lambda _kind: None
@@ -131,10 +151,11 @@ class FakeJulia:
         code, err = self.fail.get(kind, (0, b""))
         out = b""
         if kind == "artifacts":
-            lines = [f"headstart-artifact: {tree} {name}" for tree, name in self.artifacts.items()]
+            folder = argv[-1]
+            lines = [f"headstart-artifact: {tree} {name} {folder}" for tree, name in self.artifacts.items()]
             out = "\n".join(lines).encode()
         if code == 0:
-            err = self._do(kind, argv).encode()
+            err += self._do(kind, argv).encode()
         if log is not None:
             log.write(err)
         return Finished(code=code, out=out, err=err, seconds=0.1)
@@ -200,4 +221,4 @@ def means(install: JuliaInstall, run: FakeJulia, stream: TextIO, depots: tuple[s
     )
 
 
-__all__ = ["FakeJulia", "Stage", "fake_inputs", "fake_plan", "fake_prefix", "means"]
+__all__ = ["FakeJulia", "Stage", "fake_inputs", "fake_plan", "fake_prefix", "means", "newer"]

@@ -13,7 +13,8 @@ LAYERS = (
     {"errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "julia",
      "project", "gittree", "image", "script", "record", "tomltable", "route", "juliasource", "lint",
      "cacheheader", "juliahash", "session", "projectfiles", "environment", "reasons", "staleness", "verdicts",
-     "openscript", "opensession", "compiled", "shellcode"},
+     "openscript", "opensession", "compiled", "shellcode", "versionspec", "lockcheck", "lockchoice",
+     "overrides"},
     # 2 format
     {"cvmfs"},
     # 3 edges

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from headstart.cacheheader import PackageId
 from headstart.juliahash import extension_uuid, version_slug
+from headstart.lockchoice import PREFERENCES_NAMES
 from headstart.projectfiles import LoadedLock, NotKnownError, ProjectFiles, table_of, uuid_of
 
-_PREFERENCES_NAMES: Final = ("JuliaLocalPreferences.toml", "LocalPreferences.toml")
 _TREE_DIGITS: Final = 40
 
 
@@ -287,7 +287,7 @@ class Environment:
         if name is None:
             return
         yield table_of(table_of(table, "preferences"), name)
-        for file in _PREFERENCES_NAMES:
+        for file in PREFERENCES_NAMES:
             path = posixpath.join(posixpath.dirname(project), file)
             if self._projects.is_file(path):
                 yield table_of(self._projects.toml(path), name)

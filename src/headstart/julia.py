@@ -276,6 +276,7 @@ def require_features(wanted: Target, offered: frozenset[str]) -> None:
 
 
 PROBE_MARK: Final = "headstart-probe:"
+_LOCKS: Final = "JuliaManifest.toml Manifest.toml"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +289,10 @@ class JuliaProbe:
     stdlib: str
     libraries: tuple[str, ...]
     """Every shared library it had loaded."""
+    locks: tuple[str, ...] = tuple(_LOCKS.split())
+    """The names that it looks for a project's lock under, in order (``Base.manifest_names``)."""
+    workspaces: bool = False
+    """Whether projects can share a lock (``Base.base_project``, since 1.12)."""
 
     @classmethod
     def parse(cls, text: str, program: str) -> Self:
@@ -308,6 +313,8 @@ class JuliaProbe:
                 system_image=values["image"][0],
                 stdlib=values["stdlib"][0],
                 libraries=tuple(values["library"]),
+                locks=tuple(values.get("locks", [_LOCKS])[0].split()),
+                workspaces=values.get("workspaces") == ["true"],
             )
         except (KeyError, ConfigurationError) as error:
             raise MissingToolError(

@@ -10,7 +10,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from headstart.errors import ConfigurationError
@@ -21,10 +21,10 @@ from headstart.tomltable import TomlTable
 SETTINGS_FILE: Final = "Headstart.toml"
 PROJECT_FILE: Final = "Project.toml"
 LOCK_FILE: Final = "Manifest.toml"
-_SETTINGS: Final = frozenset({"name", "julia", "targets", "image", "heavy", "workload", "smoke"})
+_SETTINGS: Final = frozenset({"name", "julia", "targets", "image", "heavy", "lazy", "workload", "smoke"})
 _PATH: Final = re.compile(r"""^([ \t]*)path[ \t]*=[ \t]*("(?:[^"\\\n]|\\.)*"|'[^'\n]*')""", re.MULTILINE)
 _TREE: Final = re.compile(r"[0-9a-f]{40}")
-_RESOLVE: Final = "run `julia --project=. -e 'import Pkg; Pkg.resolve()'` in the project and commit the result"
+RESOLVE: Final = "run `julia --project=. -e 'import Pkg; Pkg.resolve()'` in the project and commit the result"
 
 
 class ImageKind(enum.StrEnum):
@@ -46,6 +46,8 @@ class Settings:
     image: ImageKind
     heavy: tuple[str, ...]
     """For ``image = "both"``: the packages of the system image; none to take those from registries."""
+    lazy: tuple[str, ...]
+    """Names of the artifacts that Julia would fetch on first use, and that the release is to hold."""
     workload: str
     """A script in the project, run while building; empty when there is none."""
     smoke: str
@@ -83,6 +85,7 @@ class Settings:
             targets=targets,
             image=ImageKind(image),
             heavy=table.texts("heavy") if "heavy" in table.value else (),
+            lazy=tuple(sorted(set(table.texts("lazy")))) if "lazy" in table.value else (),
             workload=_script(table, "workload"),
             smoke=_script(table, "smoke"),
         )
@@ -116,6 +119,23 @@ class Project:
     uuid: str
     dependencies: Mapping[str, str]
     """UUID by name."""
+    weak: Mapping[str, str] = field(default_factory=dict)
+    """UUID by name of what it only extends; since Julia 1.9 a dependency that is here too is no other."""
+    extras: Mapping[str, str] = field(default_factory=dict)
+    """UUID by name of packages that only tests, or preferences, are for."""
+    extensions: tuple[str, ...] = ()
+    """Names of the modules that are loaded when others are."""
+    compat: Mapping[str, str] = field(default_factory=dict)
+    """Versions that it admits, by name."""
+    preferences: frozenset[str] = frozenset()
+    """Names of the packages that it has preferences for."""
+    workspace: tuple[str, ...] = ()
+    """Directories of the projects that share its lock, since Julia 1.12."""
+
+    @property
+    def required(self) -> Mapping[str, str]:
+        """The dependencies that are not weak, as Pkg reads them since Julia 1.9 (``Pkg/src/project.jl``)."""
+        return {name: identity for name, identity in self.dependencies.items() if name not in self.weak}
 
     @classmethod
     def parse(cls, text: str, file: str) -> Self:
@@ -131,12 +151,31 @@ class Project:
                 f"{file}: manifest names another lock than the {LOCK_FILE} beside it",
                 hint=f"take the key away and keep the lock as {LOCK_FILE}",
             )
-        dependencies = table.table("deps")
+        compat, workspace = table.table("compat"), table.table("workspace")
         return cls(
             name=table.text_or("name", ""),
             uuid=_uuid(table, "uuid") if "uuid" in table.value else "",
-            dependencies={name: _uuid(dependencies, name) for name in dependencies.value},
+            dependencies=_uuids(table.table("deps")),
+            weak=_uuids(table.table("weakdeps")),
+            extras=_uuids(table.table("extras")),
+            extensions=tuple(sorted(table.table("extensions").value)),
+            compat={name: compat.text(name) for name in compat.value},
+            preferences=preferred(table.table("preferences")),
+            workspace=workspace.texts("projects") if "projects" in workspace.value else (),
         )
+
+
+def preferred(table: TomlTable) -> frozenset[str]:
+    """The packages that a table of preferences is for; each has a table of its own.
+
+    Raises:
+        ConfigurationError: one of them is no table.
+    """
+    return frozenset(name for name in table.value if table.table(name).value)
+
+
+def _uuids(table: TomlTable) -> dict[str, str]:
+    return {name: _uuid(table, name) for name in table.value}
 
 
 def _uuid(table: TomlTable, key: str) -> str:
@@ -177,6 +216,8 @@ class Package:
     source: Standard | Tracked | Local
     dependencies: tuple[tuple[str, str], ...]
     """Names, and the UUID where the lock has to say which one."""
+    extensions: tuple[str, ...] = ()
+    """Names of the modules that are loaded as soon as others are (since Julia 1.9)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +229,8 @@ class Lock:
     """The version that resolved it; empty in the older format."""
     format: str
     """``1`` or ``2``; what differs within one of them does not matter here."""
+    project_hash: str = ""
+    """Of the project that it was resolved for; empty where it does not say (before Julia 1.8)."""
 
     @classmethod
     def parse(cls, text: str, file: str) -> Self:
@@ -216,10 +259,15 @@ class Lock:
             if package.uuid in names:
                 raise ConfigurationError(
                     f"{file}: {names[package.uuid]} and {package.name} have one UUID, {package.uuid}",
-                    hint=_RESOLVE,
+                    hint=RESOLVE,
                 )
             names[package.uuid] = package.name
-        return cls(packages=tuple(packages), julia=table.text_or("julia_version", ""), format=form)
+        return cls(
+            packages=tuple(packages),
+            julia=table.text_or("julia_version", ""),
+            format=form,
+            project_hash=table.text_or("project_hash", ""),
+        )
 
     def by_uuid(self) -> Mapping[str, Package]:
         """The packages by UUID."""
@@ -237,7 +285,7 @@ class Lock:
             if len(matches) != 1:
                 raise ConfigurationError(
                     f"{LOCK_FILE}: {package.name} depends on {name}, of which the lock has {len(matches)}",
-                    hint=_RESOLVE,
+                    hint=RESOLVE,
                 )
             found.append(matches[0])
         return tuple(found)
@@ -291,7 +339,13 @@ def _package(entry: TomlTable, name: str) -> Package:
         source = Tracked(tree)
     else:
         source = Standard()
-    return Package(name=name, uuid=_uuid(entry, "uuid"), source=source, dependencies=_dependencies(entry))
+    return Package(
+        name=name,
+        uuid=_uuid(entry, "uuid"),
+        source=source,
+        dependencies=_dependencies(entry),
+        extensions=tuple(sorted(entry.table("extensions").value)),
+    )
 
 
 def _dependencies(entry: TomlTable) -> tuple[tuple[str, str], ...]:
@@ -300,41 +354,6 @@ def _dependencies(entry: TomlTable) -> tuple[tuple[str, str], ...]:
         table = entry.table("deps")
         return tuple((name, _uuid(table, name)) for name in sorted(value))
     return tuple((name, "") for name in sorted(entry.texts("deps"))) if value else ()
-
-
-def check_fit(project: Project, lock: Lock, local: Mapping[str, Project]) -> None:
-    """Check that a lock is one of this project; all complaints in one error.
-
-    Args:
-        project: the project.
-        lock: its lock.
-        local: the ``Project.toml`` of each package that the lock has by its path, by UUID.
-
-    Raises:
-        ConfigurationError: it misses a dependency, or a package by path has become another one.
-    """
-    known = lock.by_uuid()
-    faults = [
-        f"{name} is not in it" if identity not in known else f"it calls {name} {known[identity].name}"
-        for name, identity in sorted(project.dependencies.items())
-        if identity not in known or known[identity].name != name
-    ]
-    for package in lock.packages:
-        if isinstance(package.source, Local):
-            faults += _local_faults(package, local[package.uuid], lock)
-    if faults:
-        raise ConfigurationError(f"{LOCK_FILE} does not fit the project: {'; '.join(faults)}", hint=_RESOLVE)
-
-
-def _local_faults(package: Package, found: Project, lock: Lock) -> list[str]:
-    if (found.name, found.uuid) != (package.name, package.uuid):
-        return [f"at the path of {package.name} there is {found.name or 'none'} ({found.uuid or 'no UUID'})"]
-    locked = {other.uuid for other in lock.needs(package)}
-    new = [name for name, identity in sorted(found.dependencies.items()) if identity not in locked]
-    old = [other.name for other in lock.needs(package) if other.uuid not in found.dependencies.values()]
-    return [f"{package.name} now depends on {name}" for name in new] + [
-        f"{package.name} no longer depends on {name}" for name in old
-    ]
 
 
 def with_paths(lock_text: str, paths: Mapping[str, str]) -> str:

@@ -59,6 +59,14 @@ What only tunes a run stays (``JULIA_NUM_THREADS``, ``JULIA_DEBUG``, ``JULIA_EXC
 """
 
 
+OTHER_PROJECT: Final = (
+    "puts another project, with its own lock and preferences, in the place of the one that the image was built "
+    " from; leave it out"
+)
+_WITH_VALUE: Final = ("-e", "-E", "-L", "-C", "-H", "-J", "-p", "-t", "-m")
+"""Options whose value is the next word."""
+
+
 def options(release: Release, root: str) -> tuple[str, ...]:
     """What a sealed start says to Julia between the image and the user's arguments.
 
@@ -157,6 +165,36 @@ def settings(
     return variables
 
 
+def other_project(words: Sequence[str]) -> str:
+    """The option among Julia's that puts another project in the place of the release's; empty when none does.
+
+    Another project has another lock and other preferences than the image was compiled with: package images
+    would be of no use, and a system image would keep what it was compiled with and not say so.
+    """
+    value = False
+    for word in words:
+        if value:
+            value = False
+        elif word == "--project" or word.startswith("--project="):
+            return word
+        elif not word.startswith("-"):
+            break
+        else:
+            value = word in _WITH_VALUE
+    return ""
+
+
+def refuse_other_project(words: Sequence[str]) -> None:
+    """Refuse what ``other_project`` finds.
+
+    Raises:
+        ConfigurationError: it finds something.
+    """
+    word = other_project(words)
+    if word:
+        raise ConfigurationError(f"{word} {OTHER_PROJECT}")
+
+
 def dropped(release: Release) -> tuple[str, ...]:
     """Names that a sealed start takes out of the environment."""
     kept = settings(release, "", "")
@@ -197,6 +235,8 @@ def fill(release: Release, start: Mapping[str, str]) -> str:
         "JULIA": shlex.quote(str(release.julia)),
         "EXECUTABLE": shlex.quote(release.julia_executable),
         "TARGETS": " ".join(image.target for image in release.images),
+        "OTHER_PROJECT": OTHER_PROJECT,
+        "WITH_VALUE": " | ".join(_WITH_VALUE),
         "FLAG_KEYS": " | ".join(FLAG_KEYS),
         "CONFIGURATION": str(ConfigurationError.exit_code),
         "INCOMPATIBLE": str(IncompatibleError.exit_code),
@@ -376,6 +416,21 @@ if [ "$0" != "$hs_root/%SELF%" ] && ! [ "$0" -ef "$hs_root/%SELF%" ]; then
 fi
 hs_julia=${hs_root%/*/*/*}/julia/%JULIA%
 hs_program=$hs_julia/%EXECUTABLE%
+
+# The options of Julia's among the arguments, up to the program.
+hs_value=
+for hs_word do
+    if [ -n "$hs_value" ]; then
+        hs_value=
+        continue
+    fi
+    case $hs_word in
+    --project | --project=*) hs_fail %CONFIGURATION% "$hs_word %OTHER_PROJECT%" ;;
+    %WITH_VALUE%) hs_value=1 ;;
+    -*) ;;
+    *) break ;;
+    esac
+done
 
 # What this CPU offers: the flags of the first processor.
 hs_flags=

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fakebuild import FakeJulia, fake_inputs, fake_plan, fake_prefix, means
+from fakebuild import FakeJulia, fake_inputs, fake_plan, fake_prefix, means, newer
 from headstart.build import Inputs, Stage, apply, plan
 from headstart.build.trees import git_tree
 from headstart.datafiles import data_text
@@ -199,17 +199,6 @@ def test_a_lock_that_this_julia_cannot_read(tmp_path: Path, install: JuliaInstal
         fake_plan(project, install, tmp_path / "stage")
 
 
-@pytest.mark.parametrize(
-    "name", ["JuliaProject.toml", "JuliaManifest.toml", "Manifest-v1.11.toml", "JuliaManifest-v1.9.toml"]
-)
-def test_a_file_that_julia_would_take_instead(
-    tmp_path: Path, install: JuliaInstall, project: Path, name: str
-) -> None:
-    (project / name).write_text("")
-    with pytest.raises(ConfigurationError, match=f"has a {name}, which Julia may take"):
-        fake_plan(project, install, tmp_path / "stage")
-
-
 def test_a_lock_that_takes_for_julias_own_what_this_one_does_not_bring(
     tmp_path: Path, install: JuliaInstall, project: Path
 ) -> None:
@@ -247,24 +236,6 @@ def test_a_julia_without_package_images_is_refused(
     (project / "Headstart.toml").write_text(FILES["Headstart.toml"] + f'image = "{kind}"\n')
     with pytest.raises(ConfigurationError, match=f"image is '{kind}', which Julia 1.5.3 does not have"):
         fake_plan(project, install, tmp_path / "stage")
-
-
-def newer(inputs: Inputs, **changed: object) -> Inputs:
-    """The same inputs for a Julia that has package images."""
-    version = JuliaVersion.parse("1.10.6")
-    settings = dataclasses.replace(inputs.settings, **changed)  # type: ignore[arg-type]  # fields by name
-    return dataclasses.replace(
-        inputs,
-        settings=settings,
-        version=version,
-        capabilities=dataclasses.replace(
-            capabilities(data_text("julia.toml"), version), lock_formats=inputs.capabilities.lock_formats
-        ),
-        julia=dataclasses.replace(
-            inputs.julia,
-            files={path.replace("v1.5", "v1.10"): item for path, item in inputs.julia.files.items()},
-        ),
-    )
 
 
 def test_each_kind_of_image_puts_the_packages_in_their_place(
@@ -632,7 +603,7 @@ def test_artifacts_are_taken_and_checked_like_packages(
     (made / "lib").symlink_to("bin")
     tree = git_tree(str(made))
     shutil.copytree(made, tmp_path / "depot/artifacts" / tree, symlinks=True)
-    julia.artifacts = {tree: "tool"}
+    julia.artifacts = {tree: "eager tool"}
     todo = fake_plan(project, install, tmp_path / "stage")
     with Stage(str(tmp_path / "stage")) as stage:
         built = apply(todo, stage, means(install, julia, io.StringIO(), (str(tmp_path / "depot"),)))
@@ -640,20 +611,132 @@ def test_artifacts_are_taken_and_checked_like_packages(
     assert git_tree(str(copy)) == tree
     assert stat.S_IMODE((copy / "bin/tool").stat().st_mode) == 0o555
     listing = next(command for command in julia.commands if command[0] == "artifacts")
-    assert listing[-1] == f"{todo.path}/project/packages/Leaf/Artifacts.toml"
+    assert listing[-1] == f"{todo.path}/project/packages/Leaf"
 
 
 def test_an_artifact_that_nobody_has(
     tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia
 ) -> None:
     (project / "packages/Leaf/Artifacts.toml").touch()
-    julia.artifacts = {"0" * 40: "tool"}
+    julia.artifacts = {"0" * 40: "eager tool"}
     todo = fake_plan(project, install, tmp_path / "stage")
     with (
         Stage(str(tmp_path / "stage")) as stage,
-        pytest.raises(BuildError, match="artifact tool with tree 0000"),
+        pytest.raises(BuildError, match="artifact tool of Leaf with tree 0000"),
     ):
         apply(todo, stage, means(install, julia, io.StringIO()))
+
+
+def with_artifact(project: Path, tmp_path: Path, julia: FakeJulia, kind: str) -> str:
+    """The project with an artifact of its leaf package, which is in a depot; returns its tree."""
+    (project / "packages/Leaf/Artifacts.toml").touch()
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "data").write_text("x")
+    tree = git_tree(str(made))
+    shutil.copytree(made, tmp_path / "depot/artifacts" / tree)
+    julia.artifacts = {tree: f"{kind} table"}
+    return tree
+
+
+def test_a_lazy_artifact_is_left_out_unless_the_settings_name_it(
+    tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia
+) -> None:
+    tree = with_artifact(project, tmp_path, julia, "lazy")
+    depots = (str(tmp_path / "depot"),)
+    told = io.StringIO()
+    with Stage(str(tmp_path / "stage")) as stage:
+        without = apply(
+            fake_plan(project, install, tmp_path / "stage"), stage, means(install, julia, told, depots)
+        )
+        (project / "Headstart.toml").write_text(FILES["Headstart.toml"] + 'lazy = ["table"]\n')
+        todo = fake_plan(project, install, tmp_path / "stage")
+        carried = apply(todo, stage, means(install, julia, io.StringIO(), depots))
+        (project / "Headstart.toml").write_text(FILES["Headstart.toml"] + 'lazy = ["other"]\n')
+        with pytest.raises(ConfigurationError, match=r"lazy names other, and no package .* those are table"):
+            apply(fake_plan(project, install, tmp_path / "stage"), stage, means(install, julia, told, depots))
+    assert "lazy artifacts table of Leaf" in told.getvalue()
+    assert not (Path(without.path) / "depot/artifacts").exists()
+    assert (Path(carried.path) / "depot/artifacts" / tree / "data").read_text() == "x"
+
+
+def test_a_script_that_fetches_a_lazy_artifact_is_refused(
+    tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia
+) -> None:
+    tree = with_artifact(project, tmp_path, julia, "lazy")
+    todo = fake_plan(project, install, tmp_path / "stage")
+
+    def fetch(kind: str) -> None:
+        if kind == "trace":
+            place = tmp_path / "stage/work" / str(todo.id) / ".build/depot/artifacts" / tree
+            place.mkdir(parents=True, exist_ok=True)
+
+    julia.before = fetch
+    with Stage(str(tmp_path / "stage")) as stage, pytest.raises(BuildError) as caught:
+        apply(todo, stage, means(install, julia, io.StringIO(), (str(tmp_path / "depot"),)))
+    assert "use table, a lazy artifact of Leaf, which the release does not hold" in caught.value.message
+    assert 'lazy = ["table"]' in caught.value.hint
+
+
+@pytest.mark.parametrize("line", ['{tree} = "/opt/site"\n', '["{leaf}"]\ntable = "/opt/site"\n'])
+def test_what_a_depot_puts_in_the_place_of_an_artifact_is_refused(
+    tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia, line: str
+) -> None:
+    tree = with_artifact(project, tmp_path, julia, "eager")
+    overrides = tmp_path / "depot/artifacts/Overrides.toml"
+    overrides.write_text(line.format(tree=tree, leaf=LEAF))
+    todo = fake_plan(project, install, tmp_path / "stage")
+    depots = (str(tmp_path / "depot"),)
+    with Stage(str(tmp_path / "stage")) as stage, pytest.raises(ConfigurationError) as caught:
+        apply(todo, stage, means(install, julia, io.StringIO(), depots))
+    said = f"{overrides} puts /opt/site in the place of artifact table of Leaf, and a release holds"
+    assert caught.value.message.startswith(said)
+    # What is put in the place of something else is no business of this stack.
+    overrides.write_text(f'{"9" * 40} = "/opt/site"\n')
+    with Stage(str(tmp_path / "stage")) as stage:
+        assert apply(todo, stage, means(install, julia, io.StringIO(), depots)).new
+
+
+@pytest.mark.parametrize("kind", ["precompile", "compile"])
+def test_an_extension_that_does_not_compile_fails_a_system_image_too(
+    tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia, kind: str
+) -> None:
+    julia.fail[kind] = (0, b"Error: Error during loading of extension AppExt of App, use `Base.retry` ...\n")
+    todo = fake_plan(project, install, tmp_path / "stage")
+    with (
+        Stage(str(tmp_path / "stage")) as stage,
+        pytest.raises(BuildError, match="extension AppExt of App"),
+    ):
+        apply(todo, stage, means(install, julia, io.StringIO()))
+
+
+def test_a_package_that_lacks_what_its_build_script_writes_is_told(
+    tmp_path: Path, install: JuliaInstall, project: Path, julia: FakeJulia
+) -> None:
+    said = b'headstart-failed: Leaf\nERROR: LoadError: SystemError: opening file "/x/deps/deps.jl": none\n'
+    julia.fail["precompile"] = (1, said)
+    with Stage(str(tmp_path / "stage")) as stage:
+        with pytest.raises(BuildError, match=r"Leaf does not precompile: ERROR: LoadError"):
+            apply(fake_plan(project, install, tmp_path / "stage"), stage, means(install, julia, io.StringIO()))
+        (project / "packages/Leaf/deps").mkdir()
+        (project / "packages/Leaf/deps/build.jl").touch()
+        with pytest.raises(
+            BuildError, match=r"Leaf wants what its deps/build\.jl writes into its own directory"
+        ):
+            apply(fake_plan(project, install, tmp_path / "stage"), stage, means(install, julia, io.StringIO()))
+
+
+def test_the_plan_says_what_lock_it_is_and_whose_preferences_there_are(
+    tmp_path: Path, install: JuliaInstall, project: Path
+) -> None:
+    (project / "LocalPreferences.toml").write_text("[App]\nx = 1\n\n[Gone]\nx = 1\n")
+    (project / "Manifest.toml").rename(project / "JuliaManifest.toml")
+    inputs = fake_inputs(project, install, tmp_path / "stage")
+    text = "\n".join(plan(inputs).lines())
+    assert "lock       JuliaManifest.toml: 0 packages by tree hash, 2 by path, 2 of Julia's own" in text
+    assert "preferences for App, in LocalPreferences.toml (Julia 1.5.3 reads none)" in text
+    assert "preferences for Gone are read by nobody" in text
+    assert "reads none" not in "\n".join(plan(newer(inputs)).lines())
 
 
 def test_artifacts_that_cannot_be_listed(

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 import releases
+from headstart.cli.run import Request, start
+from headstart.errors import ConfigurationError
 from headstart.launch import where_it_is
 from headstart.microarchitecture import LEVELS
 from headstart.release import ImageRecord, Release
-from headstart.script import DROPPED, launcher, settings
+from headstart.script import DROPPED, launcher, other_project, settings
 
 SHELLS = {
     "dash": ("dash",),
@@ -274,3 +276,36 @@ def test_what_julia_needs_is_set_per_version() -> None:
     assert "JULIA_OBJCACHE=" not in launcher(releases.release())
     assert "export LD_LIBRARY_PATH" not in text
     assert " LD_LIBRARY_PATH" in text.split("unset ")[-1].split("\n")[0]
+
+
+PROJECTS = [
+    (("--project=/home/someone/jets", "job.jl"), "--project=/home/someone/jets"),
+    (("-q", "--project", "job.jl"), "--project"),
+    (("-e", "1", "--project=."), "--project=."),
+    (("-L", "x.jl", "-t", "2", "--project=@."), "--project=@."),
+    (("job.jl", "--project=other"), ""),
+    (("-e", "--project=text"), ""),
+    ((), ""),
+]
+
+
+@pytest.mark.parametrize(("words", "found"), PROJECTS)
+def test_another_project_is_refused_before_julia_starts(
+    node: Node, shell: tuple[str, ...], words: tuple[str, ...], found: str
+) -> None:
+    """Its preferences and its lock are not those that the image was compiled with."""
+    assert other_project(words) == found
+    done = node.run(*shell, node.script, *words)
+    if found:
+        assert (done.returncode, done.stdout) == (ConfigurationError.exit_code, b"")
+        assert done.stderr.startswith(f"headstart: {found} puts another project, with its own lock".encode())
+        assert done.stderr.count(b"\n") == 1
+    else:
+        assert done.returncode == 0, done.stderr
+
+
+def test_headstart_run_refuses_another_project_alike(tmp_path: Path) -> None:
+    request = Request()
+    request.source, request.reference, request.args = str(tmp_path), "jets", ("--project=x", "job.jl")
+    with pytest.raises(ConfigurationError, match="--project=x puts another project"):
+        start(request)

@@ -11,7 +11,7 @@ from headstart.build.caches import check_caches, forget, forget_all, tidy
 from headstart.build.images import replayable
 from headstart.build.recipe import failed_extension
 from headstart.build.sources import FIXED_TIME
-from headstart.build.startup import PARENT, PARENT_UUID, startup_extensions, startup_files
+from headstart.build.startup import PARENT, PARENT_UUID, Groups, startup_extensions, startup_files
 from headstart.datafiles import data_text
 from headstart.errors import BuildError
 from headstart.julia import ImageLayout, target
@@ -104,7 +104,7 @@ def test_the_startup_environment_has_an_extension_for_each_set_of_packages() -> 
         (): frozenset({"precompile(Tuple{typeof(Base.exit)})\n"}),
         (B,): frozenset[str](),
     }
-    files = startup_files(groups, "# replay\n")
+    files = startup_files(groups, {}, "# replay\n")
     project = tomllib.loads(files["Project.toml"])
     assert (project["name"], project["uuid"]) == (PARENT, PARENT_UUID)
     assert project["weakdeps"] == {"A": A.uuid, "B": B.uuid}
@@ -130,4 +130,17 @@ def test_a_character_in_a_statement_is_written_so_that_julia_reads_it_back() -> 
     said = "precompile(Tuple{Type{Printf.Spec{Base.Val{Char(0x66000000)}}}, Bool})\n"
     assert replayable(said + "precompile(Tuple{typeof(Main.f)})\n") == [
         "precompile(Tuple{Type{Printf.Spec{Base.Val{Base.reinterpret(Base.Char, 0x66000000)}}}, Bool})\n"
+    ]
+
+
+def test_extensions_are_loaded_by_hand_where_julia_loads_none() -> None:
+    """1.11 loads no other extension while one is precompiled, and statements speak of them."""
+    groups: Groups = {(A, B): frozenset({"precompile(Tuple{typeof(A.f), BExt.T})\n"})}
+    files = startup_files(groups, {(A, B): frozenset({("uuid-of-it", "BExt")})}, "# replay\n")
+    (path,) = (path for path in files if path.endswith("Ext1.jl"))
+    lines = files[path].splitlines()
+    assert lines[1:4] == [
+        f"using {PARENT}, A, B",
+        'Base.require(Base.PkgId(Base.UUID("uuid-of-it"), "BExt"))',
+        "# replay",
     ]

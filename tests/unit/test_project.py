@@ -1,6 +1,7 @@
 import pytest
 
 from headstart.errors import ConfigurationError
+from headstart.lockcheck import check_fit
 from headstart.project import (
     ImageKind,
     Local,
@@ -9,7 +10,6 @@ from headstart.project import (
     Settings,
     Standard,
     Tracked,
-    check_fit,
     with_paths,
 )
 from projects import APP, FILES, LEAF, LOCK, PRINTF

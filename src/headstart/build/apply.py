@@ -9,10 +9,11 @@ from datetime import datetime
 from functools import partial
 from typing import IO
 
-from headstart.build.depot import DepotBuilder
+from headstart.build.complaints import unbuilt
+from headstart.build.depot import Artifact, DepotBuilder
 from headstart.build.images import ImageBuilder, Traced, replayable, side_by_side
 from headstart.build.plan import BuildPlan, release_record
-from headstart.build.recipe import LOADED, WAYS, Workshop, failed_package, said
+from headstart.build.recipe import LOADED, WAYS, Workshop, failed_extension, failed_package, said
 from headstart.build.sources import lay_out, write_file
 from headstart.build.staging import Stage
 from headstart.build.trees import check_julia, copy_julia, link_tree, mark, records
@@ -92,6 +93,7 @@ class _Build:
         )
         self._made = self._shop.outside(plan.path)
         self._skeleton = release_record(plan.inputs, plan.id, ())
+        self._left_out: tuple[Artifact, ...] = ()
 
     def run(self) -> None:
         """All steps, in order."""
@@ -99,10 +101,7 @@ class _Build:
         self._workplace()
         self._allowed()
         self._depot()
-        self._step(f"precompiling {len(self._plan.packages)} packages, leaf first")
-        done = self._means.run(self._shop.precompile(), self._log)
-        package = failed_package(done.err)
-        self._check(done, f"{package or 'a package'} does not precompile")
+        self._precompile()
         traced = self._trace()
         images = ImageBuilder(
             self._shop,
@@ -164,8 +163,33 @@ class _Build:
         means = self._means
         builder = DepotBuilder(self._shop, means.depots, means.network, means.run, self._log)
         self._step("checking packages and artifacts against the lock's tree hashes")
-        packages, artifacts = builder.packages(), builder.artifacts()
-        means.console.note(f"           {packages} packages and {artifacts} artifacts, as locked")
+        packages, (taken, left) = builder.packages(), builder.artifacts()
+        means.console.note(f"           {packages} packages and {len(taken)} artifacts, as locked")
+        if left:
+            names = ", ".join(f"{one.name} of {one.package.name}" for one in left)
+            means.console.note(f"           left out, as nothing is fetched on a node: lazy artifacts {names}")
+        self._left_out = left
+
+    def _precompile(self) -> None:
+        self._step(f"precompiling {len(self._plan.packages)} packages, leaf first")
+        done = self._means.run(self._shop.precompile(), self._log)
+        name = failed_package(done.err)
+        package = next((one for one in self._plan.packages if one.name == name), None)
+        if package is not None and os.path.exists(
+            self._shop.outside(f"{self._shop.source(package)}/deps/build.jl")
+        ):
+            reason = unbuilt(package, done.err)
+            if reason:
+                raise BuildError(
+                    reason,
+                    hint="take a version of it that has artifacts instead, or commit what the script would"
+                    f" write as a package of your own; the full log is {self._log.name}",
+                )
+        self._check(done, f"{name or 'a package'} does not precompile")
+        # Julia itself goes on without the extension.
+        extension = failed_extension(done.err)
+        if extension:
+            raise BuildError(f"{extension} does not compile", hint=f"the full log is {self._log.name}")
 
     def _scripts(self) -> tuple[tuple[str, ...], ...]:
         """What to trace: the loading of the packages, the workload, and last what the smoke test will start."""
@@ -196,18 +220,34 @@ class _Build:
             ],
             self._means.parallel,
         )
-        return tuple(
-            Traced(
-                script=script,
-                statements=frozenset(line for _, file in noted for line in replayable(self._noted(file))),
-                loaded=frozenset(
-                    line.partition("=")[0]
-                    for _, file in noted
-                    for line in self._noted(file + LOADED).splitlines()
-                ),
-            )
-            for script, noted in zip(scripts, files, strict=True)
+        self._refuse_lazy()
+        return tuple(self._traced(script, noted) for script, noted in zip(scripts, files, strict=True))
+
+    def _traced(self, script: tuple[str, ...], noted: list[tuple[str, str]]) -> Traced:
+        lines = [line.partition("=") for _, file in noted for line in self._noted(file + LOADED).splitlines()]
+        packages = {package.uuid for package in self._plan.packages}
+        return Traced(
+            script=script,
+            statements=frozenset(line for _, file in noted for line in replayable(self._noted(file))),
+            loaded=frozenset(identity for identity, _, _ in lines),
+            extensions=frozenset(
+                (identity, name)
+                for identity, _, name in lines
+                if name in self._plan.extensions and identity not in packages
+            ),
         )
+
+    def _refuse_lazy(self) -> None:
+        """Refuse scripts that have fetched what no node would fetch."""
+        fetched = os.path.join(self._shop.outside(self._shop.scratch("depot")), "artifacts")
+        names = os.listdir(fetched) if os.path.isdir(fetched) else ()
+        for one in self._left_out:
+            if one.tree in names:
+                raise BuildError(
+                    f"the stack's scripts use {one.name}, a lazy artifact of {one.package.name}, which the"
+                    " release does not hold, and a node fetches nothing",
+                    hint=f'say lazy = ["{one.name}"] in Headstart.toml',
+                )
 
     def _noted(self, file: str) -> str:
         with (

@@ -9,6 +9,7 @@ from headstart.build.sources import Copied, ProjectTree
 from headstart.errors import ConfigurationError
 from headstart.gittree import version_slug
 from headstart.lint import Sources, Subject, stock_names
+from headstart.lockchoice import PREFERENCES_NAMES
 from headstart.machine import JuliaInstall
 from headstart.project import PROJECT_FILE, Local, Package, Tracked
 from headstart.tomltable import TomlTable
@@ -17,7 +18,6 @@ _BUILD: Final = "deps/build.jl"
 _FOLDERS: Final = ("src", "ext")
 _LARGEST: Final = 4 << 20
 """Bytes: what is larger was written by a program."""
-_PREFERENCES: Final = ("JuliaLocalPreferences.toml", "LocalPreferences.toml")
 
 
 def examine(
@@ -41,7 +41,12 @@ def examine(
     for package in packages:
         match package.source:
             case Local(path):
-                place = os.path.realpath(os.path.join(root, path))
+                if package.uuid not in project.places and path != ".":
+                    # Another project's of the same workspace.
+                    continue
+                place = os.path.realpath(os.path.join(root, os.path.dirname(project.lock_name), path))
+                if project.places.get(package.uuid, ".") == ".":
+                    place = root
                 if place != root and not place.startswith(root + "/"):
                     outside[package.name] = place
                 inside = os.path.relpath(place, root)
@@ -112,7 +117,7 @@ def _read(paths: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 def _preferred(root: str) -> Iterator[str]:
     """Names of the packages that a project has preferences for."""
-    for name in (*_PREFERENCES, PROJECT_FILE):
+    for name in (*PREFERENCES_NAMES, PROJECT_FILE):
         # A file that Julia cannot read either is not this step's to complain of.
         with contextlib.suppress(OSError, UnicodeDecodeError, ConfigurationError):
             with open(os.path.join(root, name), encoding="utf-8") as file:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headstart.build.plan import Inputs
-from headstart.build.sources import read_project
+from headstart.build.sources import glance, read_project
 from headstart.build.trees import julia_tree
 from headstart.datafiles import data_text
 from headstart.errors import ConfigurationError
@@ -55,12 +55,15 @@ def gather(
         )
     hint = 'write one with at least name = "..." (the name that the stack is published by)'
     settings = Settings.parse(read_text(path, "it says what the stack is called", hint), path)
-    # Cheap checks first: the words, then the project, then the machine.
     levels = request.targets or settings.targets
-    project = read_project(request.project, request.stage)
+    glance(request.project)
     wish = Wish(given=request.julia, wanted=settings.julia, refresh=request.refresh)
     install, origin = settle(wish, env, run, builds)
     version = install.probe.version
+    # Which lock is the project's depends on the Julia that looks for it.
+    project = read_project(
+        request.project, request.stage, install.probe.locks, workspaces=install.probe.workspaces
+    )
     table = data_text("targets.toml")
     targets = [target(table, level, version) for level in dict.fromkeys(levels)]
     targets.sort(key=lambda one: tuple(LEVELS).index(one.level))

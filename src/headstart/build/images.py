@@ -21,7 +21,14 @@ from headstart.build.plan import STARTUP_FOLDER, image_code, image_record
 from headstart.build.recipe import Workshop, failed_extension
 from headstart.build.smoke import SmokeTest
 from headstart.build.sources import write_file
-from headstart.build.startup import PARENT, PARENT_UUID, replay_beside, startup_extensions, startup_files
+from headstart.build.startup import (
+    PARENT,
+    PARENT_UUID,
+    Modules,
+    replay_beside,
+    startup_extensions,
+    startup_files,
+)
 from headstart.build.trees import open_folders
 from headstart.errors import BuildError
 from headstart.image import check_targets, recorded_targets
@@ -49,6 +56,8 @@ class Traced:
     """Lines that ask for what it compiled."""
     loaded: frozenset[str]
     """UUIDs of the packages that it had loaded in the end."""
+    extensions: frozenset[tuple[str, str]] = frozenset()
+    """UUID and name of the extensions among them."""
 
 
 class ImageBuilder:
@@ -83,6 +92,8 @@ class ImageBuilder:
         self._log = log
         self._parallel = parallel
         self._seconds: dict[Target, float] = {}
+        self._whole = True
+        """Whether the next round makes everything anew, and not the startup environment alone."""
 
     def build(self, traced: Sequence[Traced]) -> tuple[ImageRecord, ...]:
         """Build and test.
@@ -94,15 +105,19 @@ class ImageBuilder:
             BuildError: something does not compile, is not what it should be, or still compiles at a start.
         """
         groups = self._groups(traced)
+        modules = self._modules(traced)
         smoked = traced[-1]
         key = self._trigger(smoked)
         pending = self._inputs.targets
         found: dict[str, ImageRecord] = {}
         left: dict[Target, frozenset[str]] = {}
         faulty: tuple[Target, ...] = ()
-        for number in range(1, ROUNDS + 1):
-            self._startup(groups)
+        layered = self._inputs.has_image and self._inputs.has_startup
+        rebuilt = not layered
+        for number in range(1, ROUNDS + 1 + layered):
+            self._startup(groups, modules)
             found |= {record.target: record for record in self._round(number, pending, groups)}
+            self._whole = not self._inputs.has_startup
             images = tuple(found[target.level] for target in self._inputs.targets if target.level in found)
             self._launcher(images)
             left = {target: self._smoke(target, smoked.script) for target in pending}
@@ -111,9 +126,14 @@ class ImageBuilder:
                 return images
             fresh = {line for target in faulty for line in replayable("".join(left[target]))} - groups[key]
             if not fresh:
-                if self._julias_own(left):
+                if self._foreign(left):
+                    break
+                if rebuilt:
+                    self._accept(left)
                     return images
-                break
+                # What no package image can hold, a system image can: it is made once more, with all that came
+                # up.
+                rebuilt = self._whole = True
             groups[key] |= fresh
             if not self._inputs.has_startup:
                 # A startup environment is of all targets, and what is compiled of it must be of the same text.
@@ -125,25 +145,26 @@ class ImageBuilder:
             f"the full log is {self._log}",
         )
 
-    def _julias_own(self, left: Mapping[Target, frozenset[str]]) -> bool:
-        """Whether only methods of Julia itself are left, which no package image can hold.
+    def _foreign(self, left: Mapping[Target, frozenset[str]]) -> bool:
+        """Whether anything is left that the release itself can and must hold ready.
 
         A method that Julia's system image knows, but has no code for, is compiled by each process that calls
-        it: a package image keeps code for new signatures only (``src/precompile_utils.c``, 1.10 and 1.11).
+        it: a package image keeps code for new signatures only (``src/precompile_utils.c``, 1.10 and 1.11). A
+        system image holds them all.
         """
-        if not self._inputs.has_startup:
-            # A system image holds them all.
-            return False
-        names = "|".join(re.escape(package.name) for package in self._plan.packages)
+        own = (*(package.name for package in self._plan.packages), *sorted(self._plan.extensions))
+        names = "|".join(map(re.escape, own))
         foreign = re.compile(rf"\b(Main|{PARENT}\w*|{names})\.")
+        return not self._inputs.has_startup or any(
+            foreign.search(line) for lines in left.values() for line in lines
+        )
+
+    def _accept(self, left: Mapping[Target, frozenset[str]]) -> None:
         lines = sorted(set().union(*left.values()))
-        if any(foreign.search(line) for line in lines):
-            return False
         self._step(
             f"up to {len(lines)} methods of Julia's own are compiled at each start: Julia brings no code for"
             f" them, and package images can hold none, such as {lines[0].strip()}"
         )
-        return True
 
     def _groups(self, traced: Sequence[Traced]) -> dict[tuple[Package, ...], frozenset[str]]:
         groups: dict[tuple[Package, ...], frozenset[str]] = {}
@@ -151,6 +172,13 @@ class ImageBuilder:
             key = self._trigger(one)
             groups[key] = groups.get(key, frozenset()) | one.statements
         return groups
+
+    def _modules(self, traced: Sequence[Traced]) -> Modules:
+        modules: dict[tuple[Package, ...], frozenset[tuple[str, str]]] = {}
+        for one in traced:
+            key = self._trigger(one)
+            modules[key] = modules.get(key, frozenset()) | one.extensions
+        return modules
 
     def _trigger(self, one: Traced) -> tuple[Package, ...]:
         """The project's own packages, direct dependencies and itself, that a script has loaded."""
@@ -161,11 +189,11 @@ class ImageBuilder:
         ]
         return tuple(sorted(chosen, key=lambda package: package.name))
 
-    def _startup(self, groups: dict[tuple[Package, ...], frozenset[str]]) -> None:
+    def _startup(self, groups: dict[tuple[Package, ...], frozenset[str]], modules: Modules) -> None:
         if not self._inputs.has_startup:
             return
         replay = replay_beside(self._inputs.recipe["replay.jl"])
-        for path, text in startup_files(groups, replay).items():
+        for path, text in startup_files(groups, modules, replay).items():
             self._rewrite(f"{STARTUP_FOLDER}/{path}", text, program=False)
 
     def _rewrite(self, path: str, text: str, *, program: bool) -> None:
@@ -187,21 +215,21 @@ class ImageBuilder:
         for target in pending:
             self._step(f"image {target.level}{again}: {what} with {len(statements)} statements")
         extensions = tuple(startup_extensions(groups))
-        jobs = [partial(self._image, target, file, number, extensions) for target in pending]
+        jobs = [partial(self._image, target, file, extensions) for target in pending]
         return side_by_side(jobs, self._parallel)
 
-    def _image(self, target: Target, statements: str, number: int, extensions: tuple[str, ...]) -> ImageRecord:
+    def _image(self, target: Target, statements: str, extensions: tuple[str, ...]) -> ImageRecord:
         """One image, or what has to be made anew of it."""
         shop = self._shop
         os.makedirs(shop.outside(shop.depot(target)), exist_ok=True)
         system = 0
         if self._inputs.has_image:
-            if number == 1 or not self._inputs.has_startup:
+            if self._whole:
                 self._system_image(target, statements)
             system = os.path.getsize(shop.outside(shop.image(target)))
         count = size = 0
         if self._inputs.has_packages:
-            count, size = self._packages(target, number, extensions)
+            count, size = self._packages(target, extensions)
         code = image_code(self._inputs, target, system=system, packages=size, count=count)
         return image_record(target, code, seconds=self._seconds[target])
 
@@ -215,7 +243,7 @@ class ImageBuilder:
         image = shop.outside(shop.image(target))
         with contextlib.suppress(FileNotFoundError):
             os.unlink(image)
-        self._timed(target, shop.compile(target, statements), f"the image for {target.level} does not compile")
+        self._compiled(target, shop.compile(target, statements), "the image")
         self._timed(target, shop.link(target), f"the image for {target.level} does not link")
         os.unlink(shop.outside(shop.object(target)))
         with open(image, "rb") as file:
@@ -225,11 +253,11 @@ class ImageBuilder:
         size = os.path.getsize(image)
         self._step(f"image {target.level}: {size / 1e6:.0f} MB, records {found[0].name} as it should")
 
-    def _packages(self, target: Target, number: int, extensions: tuple[str, ...]) -> tuple[int, int]:
+    def _packages(self, target: Target, extensions: tuple[str, ...]) -> tuple[int, int]:
         """Compile the depot of a target: how many packages it holds, and bytes."""
         shop = self._shop
         depot = shop.outside(shop.depot(target))
-        if number > 1 and self._inputs.has_startup:
+        if not self._whole:
             forget(depot, (PARENT, *extensions))
         else:
             # A new system image leaves none of them valid.
@@ -248,8 +276,8 @@ class ImageBuilder:
         self._step(f"image {target.level}: {count} package images, {size / 1e6:.0f} MB, as they should be")
         return count, size
 
-    def _compiled(self, target: Target, command: Command) -> None:
-        done = self._timed(target, command, f"a package image for {target.level} does not compile")
+    def _compiled(self, target: Target, command: Command, what: str = "a package image") -> None:
+        done = self._timed(target, command, f"{what} for {target.level} does not compile")
         # Julia itself goes on without the extension.
         name = failed_extension(done.err)
         if name:

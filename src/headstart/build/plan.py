@@ -26,6 +26,7 @@ IMAGE_FILE = "sys.so"
 STARTUP_FOLDER = "startup"
 """An environment of the release's own, whose package keeps what the stack's scripts compile."""
 STARTUP_FILE = f"{STARTUP_FOLDER}/startup.jl"
+_PREFERENCES = JuliaVersion.parse("1.6")
 RECIPE = "3"
 """Grows when the way of building changes in a manner that the texts of the recipe do not show."""
 
@@ -88,6 +89,14 @@ class BuildPlan:
         return tuple(package for package in self.packages if package not in self.in_image)
 
     @property
+    def extensions(self) -> frozenset[str]:
+        """Names of the modules that packages have for each other's sake."""
+        own = self.inputs.project.project.extensions
+        return frozenset(
+            (*own, *(name for one in self.inputs.project.lock.packages for name in one.extensions))
+        )
+
+    @property
     def path(self) -> str:
         """Where the release will be seen: an absolute path."""
         return f"{self.inputs.fqrn.mountpoint}/stacks/{self.inputs.settings.name}/{self.id}"
@@ -109,12 +118,14 @@ class BuildPlan:
         tracked = sum(isinstance(package.source, Tracked) for package in inputs.project.lock.packages)
         local = sum(isinstance(package.source, Local) for package in inputs.project.lock.packages)
         standard = sum(isinstance(package.source, Standard) for package in inputs.project.lock.packages)
+        counts = f"{tracked} packages by tree hash, {local} by path, {standard} of Julia's own"
         return (
             f"release    {inputs.settings.name} {self.id}",
             f"path       {self.path}",
             f"julia      {self.julia} ({len(inputs.julia.files)} files)",
             *_origin_lines(inputs.origin),
-            f"lock       {tracked} packages by tree hash, {local} by path, {standard} of Julia's own",
+            f"lock       {inputs.project.lock_name}: {counts}",
+            *_preference_lines(inputs),
             *_packages_lines(self, names),
             f"workload   {inputs.settings.workload or 'none'}",
             *(line for one in inputs.targets for line in _image_lines(one)),
@@ -136,6 +147,21 @@ def _packages_lines(todo: BuildPlan, names: str) -> list[str]:
     inside = " ".join(package.name for package in todo.in_image)
     on_top = " ".join(package.name for package in todo.on_top) or "none"
     return [f"compile    {inside} (system image)", f"           {on_top} (package images on top)"]
+
+
+def _preference_lines(inputs: Inputs) -> list[str]:
+    """What is set for packages: part of the release, and of what is compiled; who would not see it."""
+    found = inputs.project.preferences
+    lines = []
+    if found.packages:
+        unread = f" (Julia {inputs.version} reads none)" if inputs.version < _PREFERENCES else ""
+        lines.append(f"preferences for {', '.join(found.packages)}, in {found.file or PROJECT_FILE}{unread}")
+    if found.unread:
+        names = ", ".join(found.unread)
+        lines.append(
+            f"preferences for {names} are read by nobody: {PROJECT_FILE} names it in no [deps] or [extras]"
+        )
+    return lines
 
 
 def _image_lines(target: Target) -> list[str]:
@@ -167,7 +193,7 @@ def plan(inputs: Inputs) -> BuildPlan:
     if lock.format not in inputs.capabilities.lock_formats:
         by = f", written by Julia {lock.julia}," if lock.julia else ""
         raise IncompatibleError(
-            f"Julia {inputs.version} cannot read a {LOCK_FILE} of format {lock.format}{by}"
+            f"Julia {inputs.version} cannot read a {inputs.project.lock_name} of format {lock.format}{by}"
             " and would find no package in it",
             hint="build with Julia 1.6.2 or newer, or resolve the project with the Julia that it is built with",
         )
@@ -180,7 +206,8 @@ def plan(inputs: Inputs) -> BuildPlan:
     own = inputs.project.project
     packages = inputs.project.lock.compiled(own)
     if own.name and own.uuid:
-        needs = tuple(sorted(own.dependencies.items()))
+        known = inputs.project.lock.by_uuid()
+        needs = tuple((name, one) for name, one in sorted(own.dependencies.items()) if one in known)
         packages += (Package(name=own.name, uuid=own.uuid, source=Local("."), dependencies=needs),)
     return BuildPlan(
         inputs=inputs,
@@ -236,7 +263,8 @@ def _check_resolver(inputs: Inputs) -> None:
     version = inputs.version
     if (resolver.major, resolver.minor) != (version.major, version.minor):
         raise IncompatibleError(
-            f"{LOCK_FILE} was resolved by Julia {resolver}, and the release would be built with {version}",
+            f"{inputs.project.lock_name} was resolved by Julia {resolver},"
+            f" and the release would be built with {version}",
             hint=f"build with Julia {resolver.major}.{resolver.minor}, or resolve the project with {version}",
         )
 
@@ -255,7 +283,7 @@ def _check_standard(inputs: Inputs) -> None:
     ]
     if missing:
         raise IncompatibleError(
-            f"{LOCK_FILE} takes {', '.join(sorted(missing))} for Julia's own,"
+            f"{inputs.project.lock_name} takes {', '.join(sorted(missing))} for Julia's own,"
             f" and Julia {version} does not bring it",
             hint="resolve the project with the Julia that it is built with",
         )
@@ -278,6 +306,7 @@ def _digests(inputs: Inputs) -> dict[str, str]:
         "workload": script(settings.workload),
         "smoke": script(settings.smoke),
         "image": " ".join((settings.image, *settings.heavy)),
+        "lazy": " ".join(settings.lazy) or "none",
         "targets": " ".join(f"{one.level}={one.cpu_target}" for one in inputs.targets),
         "options": " ".join((*can.build_options, *can.cache_options, f"stdlib_anew={can.stdlib_anew}")),
         "recipe": Sha256.of(canonical([RECIPE, dict(inputs.recipe)])).hex,

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from headstart.build.plan import STARTUP_FOLDER, BuildPlan, image_depot, image_path
+from headstart.gittree import version_slug
 from headstart.julia import Target
 from headstart.namespace import Bind, wrap
 from headstart.process import Command
-from headstart.project import Package
+from headstart.project import Package, Tracked
 from headstart.script import LAUNCHER_PATH, own_depots
 
 BUILD: Final = ".build"
@@ -75,6 +76,14 @@ class Workshop:
     def image(self, target: Target) -> str:
         """The system image of a target."""
         return f"{self.plan.path}/{image_path(target)}"
+
+    def source(self, package: Package) -> str:
+        """Where a package's sources are."""
+        if isinstance(package.source, Tracked):
+            slug = version_slug(package.uuid, package.source.tree, 5)
+            return f"{self.plan.path}/depot/packages/{package.name}/{slug}"
+        place = self.plan.inputs.project.places.get(package.uuid, ".")
+        return f"{self.plan.path}/project" if place == "." else f"{self.plan.path}/project/{place}"
 
     def environment(self, depot: str) -> dict[str, str]:
         """What a Julia of the build sees: nothing of the user's."""

@@ -27,13 +27,16 @@ _EXTENSION: Final = f"{PARENT}Ext"
 
 Groups = Mapping[tuple[Package, ...], frozenset[str]]
 """Statements by the packages that must be loaded for them, which are sorted by name."""
+Modules = Mapping[tuple[Package, ...], frozenset[tuple[str, str]]]
+"""UUID and name of the packages' own extensions that are loaded with them."""
 
 
-def startup_files(groups: Groups, replay: str) -> dict[str, str]:
+def startup_files(groups: Groups, modules: Modules, replay: str) -> dict[str, str]:
     """The environment's files, by path below it.
 
     Args:
         groups: what to keep ready.
+        modules: what else the statements speak of.
         replay: Julia code that replays the file of statements beside it.
     """
     extensions = startup_extensions(groups)
@@ -50,7 +53,13 @@ def startup_files(groups: Groups, replay: str) -> dict[str, str]:
     }
     for name, group in extensions.items():
         loads = ", ".join((PARENT, *(package.name for package in group)))
-        files[f"ext/{name}/{name}.jl"] = f"module {name}\nusing {loads}\n{replay}end\n"
+        # While an extension is precompiled, Julia 1.11 loads no other one by itself (base/loading.jl,
+        # 1.11.1:1353).
+        others = "".join(
+            f'Base.require(Base.PkgId(Base.UUID("{uuid_}"), {_quoted(other)}))\n'
+            for uuid_, other in sorted(modules.get(group, frozenset()))
+        )
+        files[f"ext/{name}/{name}.jl"] = f"module {name}\nusing {loads}\n{others}{replay}end\n"
         files[f"ext/{name}/{STATEMENTS}"] = "".join(sorted(groups[group]))
     return files
 

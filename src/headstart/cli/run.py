@@ -239,6 +239,8 @@ def read(words: list[str]) -> Request | None:
 
 def start(request: Request) -> int:
     """Start Julia, the short way if there is one."""
+    if any(word.startswith("--project") for word in request.args):
+        import_module("headstart.script").refuse_other_project(request.args)
     node = look_around(request)
     request.scratch = request.scratch or bool(node.env.get("HEADSTART_SCRATCH"))
     question = node.question(request)
