@@ -298,7 +298,9 @@ class _Examination:
             if bits or xattr is not None:
                 self._rules(child, row)
             if unpack(md5(child, usedforsecurity=False).digest()) != (first, second):
-                self._add(Code.PATH_HASH, child, "has another path's hash, so it is listed and cannot be opened")
+                self._add(
+                    Code.PATH_HASH, child, "has another path's hash, so it is listed and cannot be opened"
+                )
             if not name.isascii() or b"\0" in name or b"/" in name or not 0 < len(name) < 256 or name in _DOTS:
                 self._name(child, name)
             if not isinstance(mode, int) or not isinstance(flags, int):
@@ -330,7 +332,9 @@ class _Examination:
             below = self._database.query(f"SELECT count(*) FROM catalog {_PARENT}", path_hash(path))[0][0]  # noqa: S608 - constant names
             if not below:
                 return
-            self._add(Code.MOUNTPOINT, path, f"is where a catalog is mounted, and {below} rows lie below it here")
+            self._add(
+                Code.MOUNTPOINT, path, f"is where a catalog is mounted, and {below} rows lie below it here"
+            )
             self._mountpoints.add(path)
         waiting.append((path, links))
 
@@ -353,7 +357,9 @@ class _Examination:
             target = self._database.query(f"SELECT symlink FROM catalog {_SELF}", (first, second))  # noqa: S608 - constant names
             if target and isinstance(target[0][0], bytes) and not _good_variant(target[0][0]):
                 self._add(
-                    Code.VARIANT_SYMLINK, path, f"has a variable in its target that does not end: {target[0][0]!r}"
+                    Code.VARIANT_SYMLINK,
+                    path,
+                    f"has a variable in its target that does not end: {target[0][0]!r}",
                 )
         if isinstance(xattr, bytes):
             try:
@@ -382,7 +388,9 @@ class _Examination:
             if rowid not in reached
         ]
         some = f": {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}" if names else ""
-        self._add(Code.ROW_UNREACHABLE, self._mountpoint, f"{missing} rows cannot be reached from the root{some}")
+        self._add(
+            Code.ROW_UNREACHABLE, self._mountpoint, f"{missing} rows cannot be reached from the root{some}"
+        )
 
     # -- the other tables --------------------------------------------------------------------------------------
 
@@ -472,7 +480,9 @@ class _Examination:
         if self._database.columns("bind_mountpoints"):
             listed = {path for path, _ in self._references("bind_mountpoints")}
         for path in sorted(listed ^ self._binds):
-            self._add(Code.BIND_MOUNTPOINT, path, "is a bind mountpoint in its row or in their table, not in both")
+            self._add(
+                Code.BIND_MOUNTPOINT, path, "is a bind mountpoint in its row or in their table, not in both"
+            )
 
     def _marker_files(self) -> None:
         root = self._mountpoint
@@ -584,7 +594,9 @@ def between(
         transition = FLAG_MOUNTPOINT | FLAG_NESTED_ROOT
         pair = [row._replace(rowid=0, flags=(row.flags or 0) | transition) for row in (ours, theirs)]
         if pair[0] != pair[1]:
-            yield Fault(Code.MOUNTPOINT, path, "the rows of a mountpoint differ between parent and nested catalog")
+            yield Fault(
+                Code.MOUNTPOINT, path, "the rows of a mountpoint differ between parent and nested catalog"
+            )
     if statistics is None:
         return
     for name in COUNTER_NAMES:

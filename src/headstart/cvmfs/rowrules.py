@@ -82,7 +82,9 @@ RULES: Final = (
         f"{_TYPE}<>{DIRECTORY} AND flags & {0x8000 | 0x4000}<>0",
         "is said to be hidden or a bind mountpoint, and is no directory",
     ),
-    Rule(Code.FLAGS, "flags & 2<>0 AND flags & 16384<>0", "is said to be both a mountpoint and a bind mountpoint"),
+    Rule(
+        Code.FLAGS, "flags & 2<>0 AND flags & 16384<>0", "is said to be both a mountpoint and a bind mountpoint"
+    ),
     Rule(Code.FLAGS, f"flags>{_KNOWN_FLAGS}", "has flags that the format does not know"),
     Rule(Code.LINK_COUNT, "hardlinks & 4294967295=0", "has a link count of 0"),
     Rule(Code.HARD_LINKS, f"{_TYPE}={DIRECTORY} AND hardlinks >> 32<>0", "is a directory in a hard-link group"),

@@ -48,7 +48,9 @@ def check_chain(
         return None
     if len(data) >= _REAL_LIMIT:
         report.add(
-            Code.MANIFEST_TOO_LONG, MANIFEST_FILE, f"has {len(data)} bytes, and the real tools read 4095 at most"
+            Code.MANIFEST_TOO_LONG,
+            MANIFEST_FILE,
+            f"has {len(data)} bytes, and the real tools read 4095 at most",
         )
     letter = _cut(data, MANIFEST_FILE, Code.MANIFEST_DAMAGED, report)
     try:

@@ -30,22 +30,16 @@ from headstart.inflating import inflate
 from headstart.names import Fqrn
 from headstart.repository.chain import check_chain, read_small
 from headstart.repository.forest import Forest, Reader, Root
+from headstart.repository.references import KINDS, REFLOG_FILE
 from headstart.repository.report import Report
 from headstart.snapshot import HISTORY_LIMIT, METAINFO_LIMIT, fetch_object, stored_limit
 from headstart.store import Store
 from headstart.stratum import Stratum
 
-REFLOG_FILE: Final = ".cvmfsreflog"
 REPLICA_MARKER: Final = ".cvmfs_master_replica"
 _SNAPSHOT_FILE: Final = ".cvmfs_last_snapshot"
 """What a Stratum 1 has: its log of references is its own, and the manifest's checksum is of another one."""
 _MOST_HISTORIES: Final = 100_000
-KINDS: Final = {
-    ReferenceKind.CATALOG: Kind.CATALOG,
-    ReferenceKind.CERTIFICATE: Kind.CERTIFICATE,
-    ReferenceKind.HISTORY: Kind.HISTORY,
-    ReferenceKind.METAINFO: Kind.METAINFO,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,7 +274,9 @@ class _Check:
             elif key not in present:
                 orphans, size = orphans + 1, size + listed.size
         self._orphans(orphans, size)
-        faults = {key: (Code.OBJECT_MISSING, f"is stored in {name_of(key)}, which is missing") for key in missing}
+        faults = {
+            key: (Code.OBJECT_MISSING, f"is stored in {name_of(key)}, which is missing") for key in missing
+        }
         # What hangs at the root was asked for before.
         self._explain({key: fault for key, fault in faults.items() if key in self._forest.named})
         return collected

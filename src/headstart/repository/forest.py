@@ -112,7 +112,9 @@ class Forest:
             report.add(Code.OBJECT_MISSING, mountpoint, f"has a catalog, {name}, that is missing", label)
             return None
         except CorruptError as error:
-            report.add(Code.OBJECT_DAMAGED, mountpoint, f"has a catalog that is damaged: {error.message}", label)
+            report.add(
+                Code.OBJECT_DAMAGED, mountpoint, f"has a catalog that is damaged: {error.message}", label
+            )
             return None
         if size and len(data) != size:
             text = f"has a catalog of {len(data)} bytes, and whoever names it says {size}"
