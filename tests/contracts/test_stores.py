@@ -107,7 +107,9 @@ class TestStore:
         assert listed == wanted | {named(b"other", Kind.CATALOG).path: 5}
         prefix = named(contents[3]).path[:8]
         assert prefix.endswith("/")
-        assert {item.path for item in store.listing(prefix)} == {path for path in listed if path.startswith(prefix)}
+        assert {item.path for item in store.listing(prefix)} == {
+            path for path in listed if path.startswith(prefix)
+        }
         assert list(store.listing("data/none/")) == []
 
     def test_a_listing_may_be_left_early(self, store: Store) -> None:

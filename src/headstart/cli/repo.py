@@ -16,9 +16,7 @@ from headstart.names import Fqrn
 from headstart.repository import AllKeys, Settings, create, refuse_storage
 from headstart.store import DirectoryStore
 
-HELP = "Create and look after a repository: 'headstart repo VERB --help' explains each verb."
-_VERBS = {"check": repo_check, "gc": repo_gc}
-"""Those that have a module of their own."""
+HELP = "Work on a repository as a whole: 'headstart repo VERB --help' explains each verb."
 _HASHES = {"sha1": Algorithm.SHA1, "shake128": Algorithm.SHAKE128}
 
 
@@ -55,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         whitelists.add_rollover,
         status.add_status,
         declare(verbs)
+        repo_check.add,
+        repo_gc.add,
         repo_check.add,
         repo_gc.add,
     ):

@@ -43,8 +43,16 @@ found with --deep only.
 """
 
 
-def add_to(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser(
+        "check",
+        help=HELP,
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(perform=run)
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument(
         "source", metavar="SOURCE", nargs="?", help="the repository's storage directory, or an http address"

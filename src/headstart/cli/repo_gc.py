@@ -38,8 +38,16 @@ _NAMES = {
 }
 
 
-def add_to(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
+def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser(
+        "gc",
+        help=HELP,
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(perform=run)
     parser.add_argument("--storage", required=True, metavar="DIR", help="the repository's storage")
     parser.add_argument("--keys", required=True, metavar="KEYDIR", help="the directory of its keys")
     parser.add_argument(

@@ -18,13 +18,14 @@ _ALGORITHMS: Final = {algorithm.tag: algorithm for algorithm in Algorithm}
 _DEEPEST: Final = 2048
 """Components that a path may have: Linux allows paths of 4096 bytes."""
 _NOT_EXTERNAL: Final = "flags & 128 = 0"
+_ZEROS: Final = f"zeroblob({DIGEST_SIZE})"
 _WHOLE: Final = (
     "SELECT DISTINCT hash, flags, size FROM catalog"  # noqa: S608 - constant text
-    f" WHERE typeof(hash)='blob' AND length(hash)={DIGEST_SIZE} AND {_NOT_EXTERNAL}"
+    f" WHERE typeof(hash)='blob' AND length(hash)={DIGEST_SIZE} AND hash<>{_ZEROS} AND {_NOT_EXTERNAL}"
 )
 _CHUNKS: Final = (
     "SELECT DISTINCT chunks.hash, flags, chunks.size FROM chunks JOIN catalog USING (md5path_1, md5path_2)"  # noqa: S608 - constant text
-    f" WHERE typeof(chunks.hash)='blob' AND length(chunks.hash)={DIGEST_SIZE} AND {_NOT_EXTERNAL}"
+    f" WHERE typeof(chunks.hash)='blob' AND length(chunks.hash)={DIGEST_SIZE} AND chunks.hash<>{_ZEROS} AND {_NOT_EXTERNAL}"
 )
 
 

@@ -2,7 +2,7 @@
 
 Theory of operation. Nothing here stops at the first fault, and nothing that was read is believed: who looks
 after a repository wants all complaints at once. First the chain (``chain``), then the present state, each tag and
-each state in the log of references (``forest``), then the two small databases, and in the end the storage: one
+each state in the log of references (``states``), then the two small databases, and in the end the storage: one
 listing of it tells which objects are missing, and which are there and named by nothing. What needs a listing is
 left out for a source that has none, such as a web server.
 
@@ -29,7 +29,7 @@ from headstart.errors import CorruptError, MissingError
 from headstart.inflating import inflate
 from headstart.names import Fqrn
 from headstart.repository.chain import check_chain, read_small
-from headstart.repository.forest import Forest, Reader, Root
+from headstart.repository.states import Reader, Root, States
 from headstart.repository.references import KINDS, REFLOG_FILE
 from headstart.repository.report import Report
 from headstart.snapshot import HISTORY_LIMIT, METAINFO_LIMIT, fetch_object, stored_limit
@@ -79,7 +79,7 @@ class _Check:
         self._stratum = subject.stratum
         self._report = Report()
         self._reader = Reader(self._stratum, self._report, progress) if deep else None
-        self._forest = Forest(self._stratum, self._report, reader=self._reader)
+        self._states = States(self._stratum, self._report, reader=self._reader)
         self._named: set[Key] = set()
         """Objects at the root of things: the manifest's, the history's, the log's."""
         self._explained: set[Key] = set()
@@ -115,7 +115,7 @@ class _Check:
     def _state(self, manifest: Manifest) -> None:
         report = self._report
         report.roots += 1
-        head = self._forest.visit(Root(digest=manifest.root_catalog, size=manifest.root_size, label=""))
+        head = self._states.visit(Root(digest=manifest.root_catalog, size=manifest.root_size, label=""))
         if head is not None:
             self._head(manifest, head)
         if manifest.metainfo is not None:
@@ -149,7 +149,7 @@ class _Check:
             report.roots += 1
         if tag.name == TRUNK and tag.digest != manifest.root_catalog:
             report.add(Code.TAG, path, f"names {tag.digest}, and the manifest {manifest.root_catalog}")
-        found = self._forest.visit(Root(digest=tag.digest, size=tag.size, label=path))
+        found = self._states.visit(Root(digest=tag.digest, size=tag.size, label=path))
         if found is None:
             report.add(Code.TAG, path, f"names the root catalog {tag.digest}, which cannot be read")
             return
@@ -235,7 +235,7 @@ class _Check:
         self._named.add(key_of(name))
         if reference.kind is ReferenceKind.CATALOG and not seen:
             self._report.roots += 1
-            self._forest.visit(Root(digest=reference.digest, size=0, label=f"root catalog {reference.digest}"))
+            self._states.visit(Root(digest=reference.digest, size=0, label=f"root catalog {reference.digest}"))
 
     def _has(self, name: ObjectName) -> bool:
         if self._subject.store is not None:
@@ -251,11 +251,11 @@ class _Check:
             The predecessors of catalogs that are gone.
         """
         report = self._report
-        missing = self._named | self._forest.named
+        missing = self._named | self._states.named
         report.objects = len(missing)
         orphans = size = 0
         present: set[Key] = set()
-        collected = set(self._forest.predecessors)
+        collected = set(self._states.predecessors)
         for listed in store.listing("data/"):
             if listed.path.startswith("data/txn/"):
                 if not listed.path.endswith(".lock"):
@@ -278,18 +278,18 @@ class _Check:
             key: (Code.OBJECT_MISSING, f"is stored in {name_of(key)}, which is missing") for key in missing
         }
         # What hangs at the root was asked for before.
-        self._explain({key: fault for key, fault in faults.items() if key in self._forest.named})
+        self._explain({key: fault for key, fault in faults.items() if key in self._states.named})
         return collected
 
     def _orphans(self, count: int, size: int) -> None:
         report = self._report
-        if count and self._forest.complete:
+        if count and self._states.complete:
             report.orphans, report.orphan_bytes = count, size
             report.add(Code.ORPHANS, "data", f"has {count} objects of {size} bytes that nothing names")
 
     def _predecessors(self, collected: set[Key], *, collectable: bool) -> None:
         """A Stratum 1 goes back through them from its second snapshot on (format section 9.2)."""
-        gone = sorted((self._forest.predecessors[key], str(name_of(key))) for key in collected)
+        gone = sorted((self._states.predecessors[key], str(name_of(key))) for key in collected)
         if not collectable:
             for path, name in gone:
                 text = f"has a catalog whose predecessor {name} is gone, so a Stratum 1 cannot take its next snapshot"
@@ -313,7 +313,7 @@ class _Check:
         if not wanted:
             return
         self._explained |= wanted
-        for key, path, label in self._forest.places(wanted):
+        for key, path, label in self._states.places(wanted):
             code, text = faults[key]
             self._report.add(code, path, text, label)
 

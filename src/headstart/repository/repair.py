@@ -145,20 +145,19 @@ def _mended(repository: Repository, log: tuple[Reference, ...]) -> tuple[Referen
     heads = present(manifest)
     for item in (*_histories(repository), *_tagged(repository), *heads):
         found.setdefault(item.digest, item)
+    before: list[Reference] = []
     keys: set[Key] = set()
     for item in _predecessors(repository, list(found.values())):
         if item.digest not in found:
             keys = keys or _all_keys(store)
             if _whole(repository, item.digest, keys):
-                found[item.digest] = item
+                before.append(item)
+    if not before and len(found) == len(there):
+        return tuple(there)
     last = {item.digest for item in heads}
-    if len(found) > len(there):
-        ordered = sorted(found.values(), key=lambda item: item.timestamp)
-        return (
-            *(item for item in ordered if item.digest not in last),
-            *(found[item.digest] for item in heads),
-        )
-    return tuple(there)
+    # Each was found after the one that follows it; of the same second, it comes before that one.
+    ordered = sorted((*reversed(before), *found.values()), key=lambda item: item.timestamp)
+    return (*(item for item in ordered if item.digest not in last), *(found[item.digest] for item in heads))
 
 
 def _object(reference: Reference) -> ObjectName:

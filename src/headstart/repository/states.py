@@ -43,7 +43,7 @@ class _Seen:
     label: str
 
 
-class Forest:
+class States:
     """The catalogs that were looked through so far."""
 
     def __init__(self, stratum: Stratum, report: Report, *, reader: "Reader | None" = None) -> None:
