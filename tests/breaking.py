@@ -1,4 +1,4 @@
-"""A whole, signed repository in memory to be broken in one place, with everything else signed again correctly."""
+"""A whole, signed repository in memory to be broken in one place, with all else signed again correctly."""
 
 import hashlib
 import sqlite3

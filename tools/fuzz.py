@@ -1,18 +1,22 @@
-"""Coverage-guided fuzzing of every parser of bytes from outside: a value or a named error, soon, or it is a find.
+"""Coverage-guided fuzzing of every parser of bytes from outside.
 
     python tools/fuzz.py --seconds 20                # each parser in turn
     python tools/fuzz.py --seconds 600 catalog       # one of them
 
-The parsers, and a good sample of each, are those of ``tests/property/test_outside_bytes.py``. What makes one
-raise anything else, hang, or eat memory is written to ``build/fuzz`` and stops the run; mended, the input belongs
-into ``tests/fuzz/<parser>/``, where the fast tests try it for ever. Needs the extra ``fuzz`` (atheris).
+A value or a named error, soon, or it is a find. The parsers, and a good sample of each, are those of
+``tests/property/test_outside_bytes.py``. What makes one raise anything else, hang, or eat memory is written to
+``build/fuzz``; mended, the input belongs into ``tests/fuzz/<parser>/``, where the fast tests try it for ever.
+Needs the extra ``fuzz`` (atheris).
 """
+
+# ruff: noqa: PLC0415 - atheris must be there before what it instruments
 
 import argparse
 import contextlib
 import subprocess
 import sys
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
@@ -32,8 +36,7 @@ def fuzz_one(kind: str, seconds: int) -> None:
 
     with atheris.instrument_imports(include=["headstart"]):
         sys.path[:0] = [str(TESTS), str(TESTS / "property")]
-        import test_outside_bytes as outside
-
+        outside = import_module("test_outside_bytes")
         from headstart.errors import Error
 
     parse = outside.PARSERS[kind]
@@ -65,9 +68,7 @@ def fuzz_one(kind: str, seconds: int) -> None:
 def kinds() -> list[str]:
     """The names of all parsers."""
     sys.path[:0] = [str(TESTS), str(TESTS / "property")]
-    import test_outside_bytes as outside
-
-    return sorted(outside.PARSERS)
+    return sorted(import_module("test_outside_bytes").PARSERS)
 
 
 def main() -> int:

@@ -160,9 +160,11 @@ class DirectoryStore:
                         if entry.is_dir(follow_symlinks=False):
                             waiting.append(path)
                             continue
-                        with contextlib.suppress(FileNotFoundError):
+                        try:
                             found = entry.stat(follow_symlinks=False)
-                            yield Listed(path, found.st_size, int(found.st_mtime))
+                        except FileNotFoundError:
+                            continue
+                        yield Listed(path, found.st_size, int(found.st_mtime))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError as error:

@@ -1,4 +1,4 @@
-"""Garbage collection and repair that are killed before any of their writes: nothing that is kept is ever touched."""
+"""Garbage collection and repair, killed before any of their writes: what is kept is never touched."""
 
 import shutil
 from collections.abc import Callable
@@ -49,10 +49,11 @@ def complaints(place: Place) -> set[str]:
     return {str(item.code) for item in check(subject, now=NOW, deep=True).complaints}
 
 
-def killed_everywhere(base: Path, start: Place, work: Callable[[Place], object], wanted: dict[str, bytes]) -> int:
+def killed_everywhere(
+    base: Path, start: Place, work: Callable[[Place], object], wanted: dict[str, bytes]
+) -> int:
     """Kill ``work`` at each of its steps; afterwards all is well, and doing it again comes to the same end."""
-    deaths = 0
-    for number in moments():
+    for deaths, number in enumerate(moments()):
         place = Place(base / f"killed{number}")
         shutil.copytree(start.root, place.root)
         known = complaints(place)
@@ -65,7 +66,6 @@ def killed_everywhere(base: Path, start: Place, work: Callable[[Place], object],
         shutil.rmtree(place.root)
         if not killed:
             return deaths
-        deaths += 1
     raise AssertionError("unreachable")
 
 

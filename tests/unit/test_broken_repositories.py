@@ -1,4 +1,4 @@
-"""Each thing that the real software rejects, or should: made on purpose, named by ``check``, harmless to readers.
+"""Each thing that the real software rejects, or should: named by ``check``, harmless to readers.
 
 The rows are those of format section 21, and the list of section 19 where it has more.
 """
@@ -21,6 +21,7 @@ from headstart.cvmfs.manifest import MANIFEST_FILE
 from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName
 from headstart.cvmfs.signature import CertificateFingerprint
 from headstart.errors import Error
+from headstart.repository.check import Subject, check
 from headstart.repository.references import REFLOG_FILE
 from simulator import NOW, certificate_pem, rsa_signer
 
@@ -65,6 +66,13 @@ def without_letter(it: Broken) -> None:
     it.files[name.path[:-1]] = it.files.pop(name.path)
 
 
+def without(path: str) -> Break:
+    def remove(it: Broken) -> None:
+        del it.files[path]
+
+    return remove
+
+
 def gone(kind: Kind) -> Break:
     def remove(it: Broken) -> None:
         suffix = kind.value
@@ -105,138 +113,252 @@ def orphan(it: Broken) -> None:
 ROWS: dict[str, tuple[Break, str, str]] = {
     # The two signed files.
     "N of another": (
-        lambda it: it.letter(lambda text: text.replace(b"Njulia", b"Nother")), "manifest-untrusted", REFUSED),
-    "R of another path": (lambda it: it.letter(lambda text: text.replace(b"Rd4", b"Rd5")), "manifest-damaged", REFUSED),
+        lambda it: it.letter(lambda text: text.replace(b"Njulia", b"Nother")),
+        "manifest-untrusted",
+        REFUSED,
+    ),
+    "R of another path": (
+        lambda it: it.letter(lambda text: text.replace(b"Rd4", b"Rd5")),
+        "manifest-damaged",
+        REFUSED,
+    ),
     "D missing": (lambda it: it.letter(lambda text: text.replace(b"D240\n", b"")), "manifest-damaged", REFUSED),
     "CRLF": (lambda it: it.letter(lambda text: text.replace(b"\n", b"\r\n")), "manifest-damaged", REFUSED),
     "signed the letter": (
         lambda it: it.signature(lambda text, line: rsa_signer("repository").sign_sha1(text)),
-        "manifest-untrusted", REFUSED),
+        "manifest-untrusted",
+        REFUSED,
+    ),
     "signed without DigestInfo": (
         lambda it: it.signature(lambda text, line: rsa_signer("repository").sign_plain(line)),
-        "manifest-untrusted", REFUSED),
+        "manifest-untrusted",
+        REFUSED,
+    ),
     "signed with SHA-256": (lambda it: it.signature(sha256), "manifest-untrusted", REFUSED),
     "signed with newline": (
         lambda it: it.signature(lambda text, line: rsa_signer("repository").sign_sha1(line + b"\n")),
-        "manifest-untrusted", REFUSED),
+        "manifest-untrusted",
+        REFUSED,
+    ),
     "newline behind": (
-        lambda it: it.files.update({MANIFEST_FILE: it.files[MANIFEST_FILE] + b"\n"}), "manifest-untrusted", REFUSED),
+        lambda it: it.files.update({MANIFEST_FILE: it.files[MANIFEST_FILE] + b"\n"}),
+        "manifest-untrusted",
+        REFUSED,
+    ),
     "upper-case hash": (upper_case, "manifest-damaged", REFUSED),
     "no signature": (lambda it: it.signature(lambda text, line: b""), "manifest-damaged", REFUSED),
     "zeros": (lambda it: it.signature(lambda text, line: b"\0" * 256), "manifest-untrusted", REFUSED),
     "100 bytes": (lambda it: it.signature(lambda text, line: b"\1" * 100), "manifest-untrusted", REFUSED),
     "ff": (lambda it: it.signature(lambda text, line: b"\xff" * 256), "manifest-untrusted", REFUSED),
     "another key": (
-        lambda it: it.signature(lambda text, line: rsa_signer("thief").sign_sha1(line)), "manifest-untrusted", REFUSED),
+        lambda it: it.signature(lambda text, line: rsa_signer("thief").sign_sha1(line)),
+        "manifest-untrusted",
+        REFUSED,
+    ),
     "long manifest": (
-        lambda it: it.letter(lambda text: text + b"Z" + b"z" * 4000 + b"\n"), "manifest-too-long", RIGHT),
+        lambda it: it.letter(lambda text: text + b"Z" + b"z" * 4000 + b"\n"),
+        "manifest-too-long",
+        RIGHT,
+    ),
     "of the future": (
-        lambda it: it.sign(timestamp=int((NOW + timedelta(hours=2)).timestamp())), "manifest-time", RIGHT),
+        lambda it: it.sign(timestamp=int((NOW + timedelta(hours=2)).timestamp())),
+        "manifest-time",
+        RIGHT,
+    ),
     "older than its catalog": (lambda it: it.sign(timestamp=5), "manifest-time", RIGHT),
-    "no manifest": (lambda it: it.files.pop(MANIFEST_FILE) and None, "file-missing", REFUSED),
-    "no whitelist": (lambda it: it.files.pop(WHITELIST) and None, "file-missing", REFUSED),
+    "no manifest": (without(MANIFEST_FILE), "file-missing", REFUSED),
+    "no whitelist": (without(WHITELIST), "file-missing", REFUSED),
     "whitelist expired": (whitelist(expires=NOW - timedelta(hours=2)), "whitelist-expired", REFUSED),
     "whitelist dies this hour": (whitelist(expires=NOW + timedelta(minutes=30)), "whitelist-expired", REFUSED),
     "whitelist with DigestInfo": (
         lambda it: it.signature(lambda text, line: rsa_signer("master").sign_sha1(line), WHITELIST),
-        "whitelist-untrusted", REFUSED),
+        "whitelist-untrusted",
+        REFUSED,
+    ),
     "PEM fingerprint": (pem_fingerprint, "certificate-untrusted", REFUSED),
     "whitelist with newline": (
-        lambda it: it.files.update({WHITELIST: it.files[WHITELIST] + b"\n"}), "whitelist-untrusted", REFUSED),
+        lambda it: it.files.update({WHITELIST: it.files[WHITELIST] + b"\n"}),
+        "whitelist-untrusted",
+        REFUSED,
+    ),
     # Catalogs as files.
     "catalog stored raw": (raw_catalog, "object-damaged", REFUSED),
     "catalog without C": (without_letter, "object-missing", REFUSED),
-    "schema 2.6": (lambda it: it.root("UPDATE properties SET value='2.6' WHERE key='schema'"), "catalog-schema", REFUSED),
+    "schema 2.6": (
+        lambda it: it.root("UPDATE properties SET value='2.6' WHERE key='schema'"),
+        "catalog-schema",
+        REFUSED,
+    ),
     "WAL": (lambda it: it.root(change=wal), "catalog-damaged", REFUSED),
     "counter missing": (
-        lambda it: it.root("DELETE FROM statistics WHERE counter='self_special'"), "counter-missing", REFUSED),
+        lambda it: it.root("DELETE FROM statistics WHERE counter='self_special'"),
+        "counter-missing",
+        REFUSED,
+    ),
     "B wrong": (lambda it: it.sign(root_size=4096), "catalog-size", REFUSED),
     "revision is not S": (
-        lambda it: it.root("UPDATE properties SET value='7' WHERE key='revision'"), "catalog-revision", REFUSED),
+        lambda it: it.root("UPDATE properties SET value='7' WHERE key='revision'"),
+        "catalog-revision",
+        REFUSED,
+    ),
     "root with root_prefix": (
-        lambda it: it.root("INSERT INTO properties VALUES ('root_prefix', '/x')"), "catalog-place", REFUSED),
+        lambda it: it.root("INSERT INTO properties VALUES ('root_prefix', '/x')"),
+        "catalog-place",
+        REFUSED,
+    ),
     "dangling root predecessor": (
         lambda it: it.root(f"INSERT INTO properties VALUES ('previous_revision', '{SOME}')"),
-        "predecessor-missing", RIGHT),
+        "predecessor-missing",
+        RIGHT,
+    ),
     "dangling nested predecessor": (
         lambda it: it.nested(f"UPDATE properties SET value='{SOME}' WHERE key='previous_revision'"),
-        "predecessor-missing", RIGHT),
+        "predecessor-missing",
+        RIGHT,
+    ),
     # Rows.
-    "NULL symlink": (lambda it: it.root(f"UPDATE catalog SET symlink=NULL {at(b'/a/link')}"), "column-type", REFUSED),
+    "NULL symlink": (
+        lambda it: it.root(f"UPDATE catalog SET symlink=NULL {at(b'/a/link')}"),
+        "column-type",
+        REFUSED,
+    ),
     "NULL name": (lambda it: it.root(f"UPDATE catalog SET name=NULL {at(b'/a/link')}"), "column-type", REFUSED),
-    "empty blob on a directory": (lambda it: it.root(f"UPDATE catalog SET hash=x'' {at(b'/a')}"), "digest", REFUSED),
+    "empty blob on a directory": (
+        lambda it: it.root(f"UPDATE catalog SET hash=x'' {at(b'/a')}"),
+        "digest",
+        REFUSED,
+    ),
     "zero hash on a directory": (
-        lambda it: it.root(f"UPDATE catalog SET hash=zeroblob(20) {at(b'/a')}"), "digest", REFUSED),
+        lambda it: it.root(f"UPDATE catalog SET hash=zeroblob(20) {at(b'/a')}"),
+        "digest",
+        REFUSED,
+    ),
     "root's parent is MD5 of nothing": (
-        lambda it: it.root(
-            "UPDATE catalog SET parent_1={}, parent_2={} {}".format(*path_hash(b""), at(b""))
-        ),
-        "catalog-root", REFUSED),
+        lambda it: it.root("UPDATE catalog SET parent_1={}, parent_2={} {}".format(*path_hash(b""), at(b""))),
+        "catalog-root",
+        REFUSED,
+    ),
     "directory's link count": (
-        lambda it: it.root(f"UPDATE catalog SET hardlinks=9 {at(b'/a')}"), "link-count", RIGHT),
+        lambda it: it.root(f"UPDATE catalog SET hardlinks=9 {at(b'/a')}"),
+        "link-count",
+        RIGHT,
+    ),
     "counter": (
-        lambda it: it.root("UPDATE statistics SET value=9 WHERE counter='self_regular'"), "counter-wrong", RIGHT),
+        lambda it: it.root("UPDATE statistics SET value=9 WHERE counter='self_regular'"),
+        "counter-wrong",
+        RIGHT,
+    ),
     "subtree counter": (
-        lambda it: it.root("UPDATE statistics SET value=9 WHERE counter='subtree_regular'"), "counter-wrong", RIGHT),
+        lambda it: it.root("UPDATE statistics SET value=9 WHERE counter='subtree_regular'"),
+        "counter-wrong",
+        RIGHT,
+    ),
     "nested size": (lambda it: it.root("UPDATE nested_catalogs SET size=4096"), "catalog-size", REFUSED),
     "mountpoint's mtime": (lambda it: it.root(f"UPDATE catalog SET mtime=7 {at(NESTED)}"), "mountpoint", RIGHT),
     "last chunk missing": (lambda it: it.root("DELETE FROM chunks WHERE offset=20"), "chunks", REFUSED),
     "chunk gap": (lambda it: it.root("UPDATE chunks SET offset=11 WHERE offset=10"), "chunks", REFUSED),
     "chunk lap": (lambda it: it.root("UPDATE chunks SET offset=9 WHERE offset=10"), "chunks", REFUSED),
     "chunks without flag": (
-        lambda it: it.root(f"UPDATE catalog SET flags=4 {at(b'/a/chunked')}"), "chunks", REFUSED),
-    "flag without chunks": (lambda it: it.root(f"UPDATE catalog SET flags=68 {at(b'/a/file')}"), "chunks", REFUSED),
+        lambda it: it.root(f"UPDATE catalog SET flags=4 {at(b'/a/chunked')}"),
+        "chunks",
+        REFUSED,
+    ),
+    "flag without chunks": (
+        lambda it: it.root(f"UPDATE catalog SET flags=68 {at(b'/a/file')}"),
+        "chunks",
+        REFUSED,
+    ),
     "path hash of a file": (
-        lambda it: it.root(f"UPDATE catalog SET md5path_1=17 {at(b'/a/file')}"), "path-hash", REFUSED),
+        lambda it: it.root(f"UPDATE catalog SET md5path_1=17 {at(b'/a/file')}"),
+        "path-hash",
+        REFUSED,
+    ),
     "big-endian path hash": (
         lambda it: it.root(
             "UPDATE catalog SET md5path_1={}, md5path_2={} {}".format(*big_endian(b"/a/file"), at(b"/a/file"))
         ),
-        "path-hash", REFUSED),
-    "hash bits": (lambda it: it.root(f"UPDATE catalog SET flags=4+512 {at(b'/a/file')}"), "object-missing", REFUSED),
+        "path-hash",
+        REFUSED,
+    ),
+    "hash bits": (
+        lambda it: it.root(f"UPDATE catalog SET flags=4+512 {at(b'/a/file')}"),
+        "object-missing",
+        REFUSED,
+    ),
     "unknown hash": (lambda it: it.root(f"UPDATE catalog SET flags=4+1024 {at(b'/a/file')}"), "flags", REFUSED),
     "symlink size": (lambda it: it.root(f"UPDATE catalog SET size=1 {at(b'/a/link')}"), "symlink", RIGHT),
     "sparse rows": (
         lambda it: it.root(
-            "CREATE TABLE c AS SELECT * FROM catalog", "DELETE FROM catalog",
-            "INSERT INTO catalog(rowid, md5path_1, md5path_2, parent_1, parent_2, hardlinks, hash, size, mode, mtime,"
-            " mtimens, flags, name, symlink, uid, gid, xattr) SELECT rowid * 1000, * FROM c", "DROP TABLE c"),
-        "sparse-rows", RIGHT),
+            "CREATE TABLE c AS SELECT * FROM catalog",
+            "DELETE FROM catalog",
+            "INSERT INTO catalog(rowid, md5path_1, md5path_2, parent_1, parent_2, hardlinks, hash, size, mode,"
+            " mtime, mtimens, flags, name, symlink, uid, gid, xattr) SELECT rowid * 1000, * FROM c",
+            "DROP TABLE c",
+        ),
+        "sparse-rows",
+        RIGHT,
+    ),
     "rows below a mountpoint": (
         lambda it: it.root(
             "UPDATE catalog SET parent_1={}, parent_2={} {}".format(*path_hash(NESTED), at(b"/a/link"))
         ),
-        "mountpoint", RIGHT),
-    "rows without a parent": (lambda it: it.root(f"UPDATE catalog SET parent_1=1 {at(b'/a/link')}"),
-        "row-unreachable", RIGHT),
-    "marker missing": (lambda it: it.nested(f"DELETE FROM catalog {at(NESTED + b'/.cvmfscatalog')}"), "marker", RIGHT),
+        "mountpoint",
+        RIGHT,
+    ),
+    "rows without a parent": (
+        lambda it: it.root(f"UPDATE catalog SET parent_1=1 {at(b'/a/link')}"),
+        "row-unreachable",
+        RIGHT,
+    ),
+    "marker missing": (
+        lambda it: it.nested(f"DELETE FROM catalog {at(NESTED + b'/.cvmfscatalog')}"),
+        "marker",
+        RIGHT,
+    ),
     "nested root_prefix": (
-        lambda it: it.nested("UPDATE properties SET value='/b' WHERE key='root_prefix'"), "catalog-place", REFUSED),
+        lambda it: it.nested("UPDATE properties SET value='/b' WHERE key='root_prefix'"),
+        "catalog-place",
+        REFUSED,
+    ),
     "hidden file": (lambda it: it.root(f"UPDATE catalog SET flags=4+32768 {at(b'/a/file')}"), "flags", RIGHT),
     "bind mountpoint": (
-        lambda it: it.root(f"UPDATE catalog SET flags=1+16384 {at(b'/a')}"), "bind-mountpoint", RIGHT),
+        lambda it: it.root(f"UPDATE catalog SET flags=1+16384 {at(b'/a')}"),
+        "bind-mountpoint",
+        RIGHT,
+    ),
     "hard link without group": (
-        lambda it: it.root(f"UPDATE catalog SET hardlinks=2 {at(b'/a/file')}"), "hard-links", RIGHT),
+        lambda it: it.root(f"UPDATE catalog SET hardlinks=2 {at(b'/a/file')}"),
+        "hard-links",
+        RIGHT,
+    ),
     "hard-link group of one with two": (
-        lambda it: it.root(f"UPDATE catalog SET hardlinks=2+(1<<32) {at(b'/a/file')}"), "hard-links", RIGHT),
+        lambda it: it.root(f"UPDATE catalog SET hardlinks=2+(1<<32) {at(b'/a/file')}"),
+        "hard-links",
+        RIGHT,
+    ),
     "xattrs": (lambda it: it.root(f"UPDATE catalog SET xattr=x'0101' {at(b'/a/file')}"), "xattrs", REFUSED),
     "variant symlink": (
-        lambda it: it.root(f"UPDATE catalog SET symlink='$(X', size=3 {at(b'/a/link')}"), "variant-symlink", RIGHT),
+        lambda it: it.root(f"UPDATE catalog SET symlink='$(X', size=3 {at(b'/a/link')}"),
+        "variant-symlink",
+        RIGHT,
+    ),
     # History.
     "no tags": (lambda it: it.tags("DELETE FROM tags"), "branch", RIGHT),
     "no branch": (lambda it: it.tags("DELETE FROM branches"), "branch", RIGHT),
     "no fqrn": (lambda it: it.tags("DELETE FROM properties WHERE key='fqrn'"), "history-damaged", REFUSED),
     "NULL description": (lambda it: it.tags("UPDATE tags SET description=NULL"), "tag", REFUSED),
     "tag to a missing catalog": (
-        lambda it: it.tags(f"INSERT INTO tags SELECT 'old', '{SOME}', 1, 5, 0, '', 4096, '' FROM tags"), "tag", RIGHT),
-    "tag's size": (
-        lambda it: it.tags("UPDATE tags SET size=1", "UPDATE tags SET name='x'"), "tag", RIGHT),
+        lambda it: it.tags(f"INSERT INTO tags SELECT 'old', '{SOME}', 1, 5, 0, '', 4096, '' FROM tags"),
+        "tag",
+        RIGHT,
+    ),
+    "tag's size": (lambda it: it.tags("UPDATE tags SET size=1", "UPDATE tags SET name='x'"), "tag", RIGHT),
     "tag's revision": (lambda it: it.tags("UPDATE tags SET revision=9"), "tag", RIGHT),
     "trunk elsewhere": (lambda it: it.tags(f"UPDATE tags SET hash='{SOME}'"), "tag", RIGHT),
     # Storage.
-    "no replica marker": (lambda it: it.files.pop(".cvmfs_master_replica") and None, "file-missing", RIGHT),
+    "no replica marker": (without(".cvmfs_master_replica"), "file-missing", RIGHT),
     "another reflog": (other_reflog, "reflog-checksum", RIGHT),
-    "no reflog": (lambda it: it.files.pop(REFLOG_FILE) and None, "reflog-missing", RIGHT),
+    "no reflog": (without(REFLOG_FILE), "reflog-missing", RIGHT),
     "reflog is noise": (lambda it: it.files.update({REFLOG_FILE: b"noise"}), "reflog-damaged", RIGHT),
     "reflog without certificate": (incomplete_reflog, "reflog-incomplete", RIGHT),
     "X at another level": (other_level, "not-stock-compression", RIGHT),
@@ -249,7 +371,7 @@ ROWS: dict[str, tuple[Break, str, str]] = {
     "orphan": (orphan, "orphans", RIGHT),
     "leftover": (lambda it: it.files.update({"data/txn/abc": b"x"}), "leftover", RIGHT),
     "unknown file": (lambda it: it.files.update({"data/00/readme": b"x"}), "unknown-file", RIGHT),
-}  # fmt: skip
+}
 
 
 def big_endian(path: bytes) -> tuple[int, int]:
@@ -335,8 +457,6 @@ def test_what_is_wrong_with_an_old_state_says_which() -> None:
 
 
 def test_a_web_server_is_checked_without_a_listing() -> None:
-    from headstart.repository.check import Subject, check
-
     it = Broken()
     made = it.simulator
     gone(Kind.FILE)(it)
@@ -349,11 +469,10 @@ def test_a_web_server_is_checked_without_a_listing() -> None:
 def test_hard_link_groups_are_compared() -> None:
     def grouped(*sql: str) -> set[str]:
         it = Broken()
-        name, size = it.manifest.root_catalog, "SELECT size FROM catalog"
-        assert name and size
-        copy = "INSERT INTO catalog SELECT {}, {}, parent_1, parent_2, hardlinks, hash, size, mode, mtime, mtimens, flags, 'twin', symlink, uid, gid, xattr FROM catalog {}".format(
-            *path_hash(b"/a/twin"), at(b"/a/file")
-        )
+        copy = (
+            "INSERT INTO catalog SELECT {}, {}, parent_1, parent_2, hardlinks, hash, size, mode, mtime,"
+            " mtimens, flags, 'twin', symlink, uid, gid, xattr FROM catalog {}"
+        ).format(*path_hash(b"/a/twin"), at(b"/a/file"))
         both = f"(({at(b'/a/file')[6:]}) OR ({at(b'/a/twin')[6:]}))"
         it.root(
             copy,

@@ -1,5 +1,6 @@
 """Garbage collection and repair: what is kept, what goes, and who is refused."""
 
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from headstart.cli import main
 from headstart.cvmfs.history import Tag
 from headstart.cvmfs.manifest import MANIFEST_FILE
 from headstart.cvmfs.objectkeys import name_of
@@ -23,7 +25,7 @@ from headstart.repository.repair import plan as plan_repair
 from headstart.repository.repair import repair
 from headstart.repository.report import Report
 from headstart.stratum import DirectoryStratum
-from publishing import FQRN, NOW, Place, content_of, keys, new_repository
+from publishing import FQRN, NOW, Place, content_of, copy_keys, keys, new_repository
 
 DAY = timedelta(days=1)
 
@@ -47,9 +49,9 @@ LOG = Reflog(fqrn=FQRN, references=tuple(root(number, number * 10) for number in
 
 def chosen(keep: Keep, *tags: Tag) -> dict[int, set[str]]:
     found: Choice = choose(LOG, digest(4), [digest(4)], tags, keep)
-    assert {item.digest for item in found.forgotten} == {
-        item.digest for item in LOG.references
-    } - {item.digest for item, _ in found.kept}
+    assert {item.digest for item in found.forgotten} == {item.digest for item in LOG.references} - {
+        item.digest for item, _ in found.kept
+    }
     return {
         number: set(why) for number in range(6) for item, why in found.kept if item.digest == digest(number)
     }
@@ -310,3 +312,66 @@ def test_a_damaged_object_is_left_alone(place: Place) -> None:
     repair(place.target, NOW)
     assert victim.read_bytes() == b"damaged"
     assert {str(item.code) for item in looked_at(place).complaints} == {"object-damaged"}
+
+
+# -- the command line ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> tuple[Path, Path]:
+    """Storage and keys of a repository that was made just now, by the command line."""
+    storage, key_directory = tmp_path / "live", copy_keys(tmp_path / "keys")
+    assert main(["repo", "create", str(FQRN), "--storage", str(storage), "--keys", str(key_directory)]) == 0
+    return storage, key_directory
+
+
+def test_check_prints_what_it_found_and_has_an_exit_code_of_its_own(
+    live: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage, key_directory = live
+    words = ["repo", "check", "--storage", str(storage), "--keys", str(key_directory)]
+    capsys.readouterr()
+    assert main([*words, "--deep"]) == 0
+    assert "everything is as it should be" in capsys.readouterr().out
+    (storage / REFLOG_FILE).write_bytes(b"noise")
+    assert main([*words, "--json"]) == 26
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert {item["code"] for item in found["complaints"]} == {"reflog-damaged", "reflog-checksum"} | {
+        item["code"] for item in found["complaints"] if item["code"] == "reflog-incomplete"
+    }
+    assert captured.err.startswith("headstart: ")
+    assert main([*words, "--repair", "--dry-run"]) == 26
+    assert "would have written the log" in capsys.readouterr().err
+    assert main([*words, "--repair", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["repair"]["manifest_signed"]
+    assert main([*words, "--dry-run"]) == 10
+    assert main([*words[:4], "--repair", "--key", str(key_directory / f"{FQRN}.pub")]) == 10
+
+
+def test_gc_prints_its_plan(live: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    storage, key_directory = live
+    words = ["repo", "gc", "--storage", str(storage), "--keys", str(key_directory)]
+    name = ObjectName(digest=digest(1), kind=Kind.CHUNK)
+    (storage / name.path).write_bytes(b"12345")
+    capsys.readouterr()
+    assert main([*words, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["objects"], found["bytes"], found["to_delete"]) == (1, 5, {"chunks": 1})
+    assert (storage / name.path).exists()
+    assert main([*words, "--keep-revisions", "3", "--keep-since", "2026-01-01"]) == 0
+    assert "chunks: 1 to delete" in capsys.readouterr().out
+    assert not (storage / name.path).exists()
+    for wrong in (["--keep-since", "soon"], ["--keep-days", "-1"], ["--keep-revisions", "-1"]):
+        assert main([*words, *wrong]) == 10
+    assert main(["repo", "gc", "--storage", str(key_directory), "--keys", str(key_directory)]) == 16
+
+
+def test_a_repository_may_promise_to_keep_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    storage, key_directory = tmp_path / "live", copy_keys(tmp_path / "keys")
+    words = ["--storage", str(storage), "--keys", str(key_directory)]
+    assert main(["repo", "create", str(FQRN), *words, "--no-gc"]) == 0
+    assert main(["repo", "gc", *words]) == 16
+    assert "--enable" in capsys.readouterr().err
+    assert main(["repo", "gc", *words, "--enable"]) == 0
+    assert main(["repo", "gc", *words]) == 0

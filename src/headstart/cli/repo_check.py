@@ -1,4 +1,4 @@
-"""``headstart repo check``: everything that is wrong with a repository; with ``--repair`` what can be mended."""
+"""``headstart repo check``: all that is wrong with a repository; with ``--repair`` what can be mended."""
 
 import argparse
 import sys
@@ -123,10 +123,7 @@ def _repair(args: argparse.Namespace, source: Source, fqrn: Fqrn | None, now: da
         )
     target = DirectoryStore(source.directory), load_keys(args.keys, fqrn)
     console = Console(sys.stderr)
-    if args.dry_run:
-        found = plan_repair(Repository.open(*target, now), now)
-    else:
-        found = repair(target, now)
+    found = plan_repair(Repository.open(*target, now), now) if args.dry_run else repair(target, now)
     for line in _said(found, would=args.dry_run):
         console.step(line)
     return found

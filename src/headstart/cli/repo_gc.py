@@ -111,12 +111,15 @@ def _keep(args: argparse.Namespace, now: datetime) -> Keep:
             since = since.replace(tzinfo=UTC) if since.tzinfo is None else since.astimezone(UTC)
         except (ValueError, OverflowError) as error:
             raise ConfigurationError(
-                f"--keep-since {args.keep_since!r} is no time", hint="write it as 2026-11-01 or 2026-11-01T12:00"
+                f"--keep-since {args.keep_since!r} is no time",
+                hint="write it as 2026-11-01 or 2026-11-01T12:00",
             ) from error
         return Keep(revisions=revisions, since=since)
     if args.keep_days is None and args.keep_revisions is not None:
         return Keep(revisions=revisions)
-    return Keep(revisions=revisions, since=now - timedelta(days=_DAYS if args.keep_days is None else args.keep_days))
+    return Keep(
+        revisions=revisions, since=now - timedelta(days=_DAYS if args.keep_days is None else args.keep_days)
+    )
 
 
 def _line(found: Collection) -> str:

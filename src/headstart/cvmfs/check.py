@@ -291,20 +291,17 @@ class _Examination:
             if rowid == root_row:
                 continue  # its wrong parent was complained about
             count += 1
-            if not isinstance(name, bytes):
-                self._rules(path, row)
-                continue
-            child = base + name
             if bits or xattr is not None:
-                self._rules(child, row)
+                self._rules(base + name if isinstance(name, bytes) else path, row)
+                if not isinstance(name, bytes) or not isinstance(mode, int) or not isinstance(flags, int):
+                    continue  # a rule was broken, so that was said
+            child = base + name
             if unpack(md5(child, usedforsecurity=False).digest()) != (first, second):
                 self._add(
                     Code.PATH_HASH, child, "has another path's hash, so it is listed and cannot be opened"
                 )
             if not name.isascii() or b"\0" in name or b"/" in name or not 0 < len(name) < 256 or name in _DOTS:
                 self._name(child, name)
-            if not isinstance(mode, int) or not isinstance(flags, int):
-                continue
             if mode & TYPE_MASK == DIRECTORY:
                 directories += 1
                 self._inner(child, flags, links, waiting)
@@ -313,9 +310,7 @@ class _Examination:
             if flags & FLAG_CHUNKED:
                 self._chunked[first, second] = child, row[8]
             if name == MARKER:
-                self._markers.add(child)
-                if mode & TYPE_MASK != REGULAR:
-                    self._add(Code.MARKER, child, "is not a regular file")
+                self._marker(child, mode)
         if len({row[4] for row in rows}) != len(rows):
             self._add(Code.DUPLICATE, path, "has a name that stands twice in one directory")
         self._directories = directories
@@ -337,6 +332,11 @@ class _Examination:
             )
             self._mountpoints.add(path)
         waiting.append((path, links))
+
+    def _marker(self, path: bytes, mode: int) -> None:
+        self._markers.add(path)
+        if mode & TYPE_MASK != REGULAR:
+            self._add(Code.MARKER, path, "is not a regular file")
 
     def _name(self, path: bytes, name: bytes) -> None:
         if not valid_name(name):
@@ -449,17 +449,16 @@ class _Examination:
                 self._add(Code.NESTED, self._mountpoint, f"names a catalog at {path!r:.200}, not below itself")
                 continue
             try:
-                if digest_type != b"text":
-                    raise CorruptError("it is not text")
-                named = Digest.parse(digest.decode("ascii", "replace"))
-                size = size if isinstance(size, int) else -1
+                # What is not text is no digest either.
+                named = Digest.parse(digest.decode("ascii", "replace") if digest_type == b"text" else "")
             except CorruptError as error:
                 self._add(Code.NESTED, path, f"has no digest of its catalog: {error.message}")
                 yield path, None
                 continue
-            if size < 0 or (size == 0 and self._revision >= 1):
+            good = isinstance(size, int) and (size > 0 or (size == 0 and self._revision < 1))
+            if not good:
                 self._add(Code.NESTED, path, "has no size of its catalog")
-            yield path, Nested(digest=named, size=max(size, 0))
+            yield path, Nested(digest=named, size=size if good else 0)
 
     @property
     def _revision(self) -> int:

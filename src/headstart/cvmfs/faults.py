@@ -1,7 +1,7 @@
 """What can be wrong with a repository: each kind of fault by a name that scripts can rely on.
 
-A *complaint* is something that breaks the format, for one of the real tools or for us. A *note* is worth knowing
-and breaks nothing: rows without order, objects that nothing names.
+A *complaint* is something that breaks the format, for one of the real tools or for us. A *note* is worth
+knowing and breaks nothing: rows without order, objects that nothing names.
 """
 
 import enum

@@ -4,7 +4,8 @@ A key is an object's digest, its algorithm's id, and its suffix letter (0 for no
 """
 
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple, NewType
 
 from headstart.cvmfs.database import Database
@@ -13,8 +14,7 @@ from headstart.cvmfs.objects import DIGEST_SIZE, Algorithm, Digest, Kind, Object
 
 Key = NewType("Key", bytes)
 """See the module."""
-_PATH: Final = re.compile(r"data/([0-9a-f]{2})/([0-9a-f]{38})(-rmd160|-shake128)?([PCHXM]?)")
-_ALGORITHMS: Final = {algorithm.tag: algorithm for algorithm in Algorithm}
+_PATH: Final = re.compile(r"data/([0-9a-f]{2})/([0-9a-f]{38})((?:-rmd160|-shake128)?[PCHXM]?)")
 _DEEPEST: Final = 2048
 """Components that a path may have: Linux allows paths of 4096 bytes."""
 _NOT_EXTERNAL: Final = "flags & 128 = 0"
@@ -24,8 +24,10 @@ _WHOLE: Final = (
     f" WHERE typeof(hash)='blob' AND length(hash)={DIGEST_SIZE} AND hash<>{_ZEROS} AND {_NOT_EXTERNAL}"
 )
 _CHUNKS: Final = (
-    "SELECT DISTINCT chunks.hash, flags, chunks.size FROM chunks JOIN catalog USING (md5path_1, md5path_2)"  # noqa: S608 - constant text
-    f" WHERE typeof(chunks.hash)='blob' AND length(chunks.hash)={DIGEST_SIZE} AND chunks.hash<>{_ZEROS} AND {_NOT_EXTERNAL}"
+    "SELECT DISTINCT chunks.hash, flags, chunks.size"  # noqa: S608 - constant text
+    " FROM chunks JOIN catalog USING (md5path_1, md5path_2)"
+    f" WHERE typeof(chunks.hash)='blob' AND length(chunks.hash)={DIGEST_SIZE}"
+    f" AND chunks.hash<>{_ZEROS} AND {_NOT_EXTERNAL}"
 )
 
 
@@ -40,6 +42,12 @@ def _ending(algorithm: Algorithm, kind: Kind) -> bytes:
 
 _FILES: Final = _endings(Kind.FILE)
 _PARTS: Final = _endings(Kind.CHUNK)
+
+_SPELT: Final = {
+    algorithm.tag + kind.value: _ending(algorithm, kind) for algorithm in Algorithm for kind in Kind
+}
+"""The same by how a file's name ends."""
+_ZERO: Final = bytes(DIGEST_SIZE)
 
 
 class Content(NamedTuple):
@@ -68,9 +76,9 @@ def key_at(path: str) -> Key | None:
     found = _PATH.fullmatch(path)
     if found is None:
         return None
-    first, rest, tag, letter = found.groups()
-    raw = bytes.fromhex(first + rest)
-    return Key(raw + _ending(_ALGORITHMS[tag or ""], Kind(letter))) if any(raw) else None
+    first, rest, ending = found.groups()
+    key = bytes.fromhex(first + rest)
+    return None if key == _ZERO else Key(key + _SPELT[ending])
 
 
 def keys_in(database: Database) -> Iterator[Key]:
@@ -98,7 +106,7 @@ def contents_in(database: Database) -> Iterator[Content]:
                 yield Content(Key(raw + endings[flags >> 8 & 7]), size, flags >> 11 & 7)
 
 
-def places_in(database: Database, mountpoint: bytes, wanted: Set[Key]) -> Iterator[tuple[Key, bytes]]:
+def places_in(database: Database, mountpoint: bytes, wanted: AbstractSet[Key]) -> Iterator[tuple[Key, bytes]]:
     """Which files of a catalog are stored in some objects: each object with the path of each of its files.
 
     Raises:
@@ -119,10 +127,10 @@ def places_in(database: Database, mountpoint: bytes, wanted: Set[Key]) -> Iterat
         if isinstance(raw, bytes) and isinstance(flags, int) and flags >> 8 & 7 in _PARTS:
             found.append((Key(raw + _PARTS[flags >> 8 & 7]), (first, second)))
     top = path_hash(mountpoint)
-    for key, at in found:
+    for key, file in found:
         if key not in wanted:
             continue
-        parts: list[bytes] = []
+        at, parts = file, list[bytes]()
         # A damaged catalog may go round in circles.
         while at != top and at in names and len(parts) < _DEEPEST:
             name, at = names[at]

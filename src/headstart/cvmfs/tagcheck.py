@@ -50,7 +50,8 @@ def examine_history(data: bytes, fqrn: Fqrn) -> ExaminedHistory:
         opened = Database(data, where=HISTORY.decode(), tables=_HISTORY_TABLES)
         properties = opened.properties()
         tags = opened.query(
-            "SELECT name, hash, revision, timestamp, channel, description, size, branch FROM tags ORDER BY rowid"
+            "SELECT name, hash, revision, timestamp, channel, description, size, branch"
+            " FROM tags ORDER BY rowid"
         )
         branches = opened.query("SELECT branch, parent, initial_revision FROM branches")
     except CorruptError as error:
@@ -133,9 +134,12 @@ def examine_reflog(data: bytes, fqrn: Fqrn) -> ExaminedReflog:
             faults.append(Fault(Code.REFLOG_DAMAGED, REFLOG, text))
     references: list[Reference] = []
     for digest, kind, timestamp in rows:
+        if kind not in (0, 1, 2, 3) or not isinstance(digest, bytes) or not isinstance(timestamp, int):
+            faults.append(
+                Fault(Code.REFLOG_DAMAGED, REFLOG, f"has a reference {digest!r:.80} of type {kind!r:.20}")
+            )
+            continue
         try:
-            if kind not in (0, 1, 2, 3) or not isinstance(digest, bytes) or not isinstance(timestamp, int):
-                raise CorruptError(f"has a reference {digest!r:.80} of type {kind!r:.20}")
             named = Digest.parse(digest.decode(errors="replace"))
         except CorruptError as error:
             faults.append(Fault(Code.REFLOG_DAMAGED, REFLOG, error.message))

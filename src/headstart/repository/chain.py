@@ -1,7 +1,7 @@
-"""Checking the chain of signatures link by link: a broken link is a complaint, and the next one is still looked at.
+"""Checking the chain of signatures link by link: behind a broken one the next is still looked at.
 
-Readers go through ``cvmfs.trust``, which cannot go on after a failure; who looks after a repository wants to know
-of all that is wrong, so here nothing that was read is believed, and all of it is looked at.
+Readers go through ``cvmfs.trust``, which cannot go on after a failure; who looks after a repository wants to
+know of all that is wrong, so here nothing that was read is believed, and all of it is looked at.
 """
 
 import zlib

@@ -1,14 +1,14 @@
 """Checking a repository: everything that can be found wrong with it, from its signatures to its storage.
 
 Theory of operation. Nothing here stops at the first fault, and nothing that was read is believed: who looks
-after a repository wants all complaints at once. First the chain (``chain``), then the present state, each tag and
-each state in the log of references (``states``), then the two small databases, and in the end the storage: one
-listing of it tells which objects are missing, and which are there and named by nothing. What needs a listing is
-left out for a source that has none, such as a web server.
+after a repository wants all complaints at once. First the chain (``chain``), then the present state, each tag
+and each state in the log of references (``states``), then the two small databases, and in the end the storage:
+one listing of it tells which objects are missing, and which are there and named by nothing. What needs a
+listing is left out for a source that has none, such as a web server.
 
 How it differs from ``headstart verify``: that goes the way of a node, through the readers that a start uses,
-and says whether this node could use the repository and its releases. This one is for the repository's owner, reads no release's
-record, and is stricter than ``cvmfs_swissknife check``.
+and says whether this node could use the repository and its releases. This one is for the repository's owner,
+reads no release's record, and is stricter than ``cvmfs_swissknife check``.
 """
 
 from collections.abc import Callable
@@ -29,9 +29,9 @@ from headstart.errors import CorruptError, MissingError
 from headstart.inflating import inflate
 from headstart.names import Fqrn
 from headstart.repository.chain import check_chain, read_small
-from headstart.repository.states import Reader, Root, States
 from headstart.repository.references import KINDS, REFLOG_FILE
 from headstart.repository.report import Report
+from headstart.repository.states import Reader, Root, States
 from headstart.snapshot import HISTORY_LIMIT, METAINFO_LIMIT, fetch_object, stored_limit
 from headstart.store import Store
 from headstart.stratum import Stratum
@@ -39,6 +39,7 @@ from headstart.stratum import Stratum
 REPLICA_MARKER: Final = ".cvmfs_master_replica"
 _SNAPSHOT_FILE: Final = ".cvmfs_last_snapshot"
 """What a Stratum 1 has: its log of references is its own, and the manifest's checksum is of another one."""
+_TXN: Final = "data/txn/"
 _MOST_HISTORIES: Final = 100_000
 
 
@@ -206,10 +207,9 @@ class _Check:
         replica = self._exists(_SNAPSHOT_FILE)
         if manifest.reflog is None and not replica:
             report.add(Code.REFLOG_CHECKSUM, REFLOG, "has no checksum in the manifest")
-        elif manifest.reflog is not None and not replica:
-            if manifest.reflog.algorithm.digest(data) != manifest.reflog:
-                text = f"is not the one of the manifest's checksum {manifest.reflog}"
-                report.add(Code.REFLOG_CHECKSUM, REFLOG, text)
+        wanted = manifest.reflog if not replica else None
+        if wanted is not None and wanted.algorithm.digest(data) != wanted:
+            report.add(Code.REFLOG_CHECKSUM, REFLOG, f"is not the one of the manifest's checksum {wanted}")
         found = examine_reflog(data, manifest.fqrn)
         report.take(found.faults)
         known = {item.digest for item in found.references}
@@ -252,27 +252,20 @@ class _Check:
         """
         report = self._report
         missing = self._named | self._states.named
+        collected = self._states.predecessors.keys() - missing
         report.objects = len(missing)
         orphans = size = 0
-        present: set[Key] = set()
-        collected = set(self._states.predecessors)
         for listed in store.listing("data/"):
-            if listed.path.startswith("data/txn/"):
-                if not listed.path.endswith(".lock"):
-                    report.add(Code.LEFTOVER, listed.path, "was left by a publication that did not end")
-                continue
             key = key_at(listed.path)
             if key is None:
-                report.add(Code.UNKNOWN_FILE, listed.path, "is no object")
-                continue
-            collected.discard(key)
-            if key in missing:
+                self._no_object(listed.path)
+            elif key in missing:
                 missing.discard(key)
-                present.add(key)
                 if not listed.size and not _may_be_empty(key):
                     report.add(Code.OBJECT_DAMAGED, listed.path, "is empty")
-            elif key not in present:
+            else:
                 orphans, size = orphans + 1, size + listed.size
+                collected.discard(key)
         self._orphans(orphans, size)
         faults = {
             key: (Code.OBJECT_MISSING, f"is stored in {name_of(key)}, which is missing") for key in missing
@@ -280,6 +273,12 @@ class _Check:
         # What hangs at the root was asked for before.
         self._explain({key: fault for key, fault in faults.items() if key in self._states.named})
         return collected
+
+    def _no_object(self, path: str) -> None:
+        if not path.startswith(_TXN):
+            self._report.add(Code.UNKNOWN_FILE, path, "is no object")
+        elif not path.endswith(".lock"):
+            self._report.add(Code.LEFTOVER, path, "was left by a publication that did not end")
 
     def _orphans(self, count: int, size: int) -> None:
         report = self._report
@@ -292,7 +291,9 @@ class _Check:
         gone = sorted((self._states.predecessors[key], str(name_of(key))) for key in collected)
         if not collectable:
             for path, name in gone:
-                text = f"has a catalog whose predecessor {name} is gone, so a Stratum 1 cannot take its next snapshot"
+                text = (
+                    f"has a catalog whose predecessor {name} is gone: no Stratum 1 can take its next snapshot"
+                )
                 self._report.add(Code.PREDECESSOR_MISSING, path, text)
             return
         # Of a root catalog it may be gone; of a nested one it is asked for by who has seen neither.
@@ -301,8 +302,8 @@ class _Check:
             self._report.add(
                 Code.PREDECESSOR_COLLECTED,
                 nested[0],
-                f"is where one of {len(nested)} nested catalogs lies whose predecessor was collected: a Stratum 1 "
-                "that was away for longer than states are kept needs a new first snapshot",
+                f"is one of {len(nested)} places of nested catalogs whose predecessor was collected: a Stratum "
+                "1 that was away for longer than states are kept needs a new first snapshot",
             )
 
     def _explain(self, faults: dict[Key, tuple[Code, str]]) -> None:

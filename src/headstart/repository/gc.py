@@ -1,14 +1,15 @@
 """Garbage collection: old states go, and with them what only they are made of.
 
-Theory of operation (decision 11 in ``docs/adr``). Kept are the present state, what was current at any time since
-a moment, a number of states before the present one, and all tags; what channels point to lies inside the present state. From their root
-catalogs every object that is needed is marked, by its key; catalogs that several states share are read once.
-Then the log of references forgets the other states, durably, and only after that everything that bears no mark
-is deleted, found by listing the storage: so a run that was killed is finished by the next one, which need not know
-of it, and objects that nothing ever named go too. All of it happens under the publisher's lock.
+Theory of operation (decision 11 in ``docs/adr``). Kept are the present state, what was current at any time
+since a moment, a number of states before the present one, and all tags; what channels point to lies inside the
+present state. From their root catalogs every object that is needed is marked, by its key; catalogs that
+several states share are read once. Then the log of references forgets the other states, durably, and only
+after that everything that bears no mark is deleted, found by listing the storage: so a run that was killed is
+finished by the next one, which need not know of it, and objects that nothing ever named go too. All of it
+happens under the publisher's lock.
 
-Forgotten root catalogs are deleted first, then the other catalogs, then the rest, so that a root catalog that is
-there has all that it names.
+Forgotten root catalogs are deleted first, then the other catalogs, then the rest, so that a root catalog that
+is there has all that it names.
 """
 
 import enum
@@ -187,7 +188,7 @@ def plan(repository: Repository, keep: Keep) -> tuple[Collection, tuple[Key, ...
 
 
 def _unmarked(store: Store, marks: set[Key]) -> tuple[list[Key], int, int]:
-    """Objects in storage that bear no mark, their bytes, and how many bear one; files that are no objects stay."""
+    """Objects in storage without a mark, their bytes, and how many have one; what is no object stays."""
     condemned: list[Key] = []
     size = marked = 0
     for number in range(256):

@@ -1,9 +1,9 @@
 """Mending what can be mended without guessing: the log of references, missing directories, leftovers.
 
 The log says which states there were. What it must have is known from elsewhere: the manifest names the present
-objects, the history its tags and the history before it, and each root catalog the one before it. A state that is
-only known as another one's predecessor is taken up again if everything it is made of is there: garbage collection
-may have forgotten it and been killed while it deleted it. Entries whose object is gone are dropped.
+objects, the history its tags and the history before it, and each root catalog the one before it. A state that
+is only known as another one's predecessor is taken up again if everything it is made of is there: garbage
+collection may have forgotten it and been killed while it deleted it. Entries whose object is gone are dropped.
 
 Nothing else is touched: a damaged object has to come from a copy, and wrong rows have to be published anew.
 """
@@ -15,7 +15,7 @@ from typing import Final
 
 from headstart.cvmfs.catalog import Catalog
 from headstart.cvmfs.history import History
-from headstart.cvmfs.objectkeys import Key, key_at, key_of
+from headstart.cvmfs.objectkeys import Key, key_at
 from headstart.cvmfs.objects import Digest, Kind, ObjectName, inflate
 from headstart.cvmfs.reflog import Reference, ReferenceKind, Reflog
 from headstart.cvmfs.tagcheck import examine_reflog

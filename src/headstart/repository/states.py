@@ -5,7 +5,8 @@ but what the one above it is compared with; of objects, only their keys, to be c
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
@@ -133,7 +134,7 @@ class States:
         report.take(found.faults, label)
         return found
 
-    def places(self, wanted: Set[Key]) -> Iterator[tuple[Key, bytes, str]]:
+    def places(self, wanted: AbstractSet[Key]) -> Iterator[tuple[Key, bytes, str]]:
         """The files that are stored in some objects: object, path, and state."""
         for key, seen in self._seen.items():
             try:
@@ -174,7 +175,9 @@ class Reader:
             if known is content:
                 tasks.append(content)
             elif known != content:
-                text = f"has {known.size} bytes of content in one row and {content.size}, or is compressed, in another"
+                text = (
+                    f"has {known.size} bytes in one row and {content.size}, or another compression, in another"
+                )
                 self._faults.setdefault(content.key, (Code.OBJECT_SIZE, text))
         tasks.sort(key=lambda task: -task.size)
         in_parallel(tasks, self._object, workers=_WORKERS)
