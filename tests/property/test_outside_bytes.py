@@ -17,8 +17,8 @@ import releases
 from headstart.cache import Memory
 from headstart.channel import ROOT_TYPE, Expected, Pointer, Root, read_pointer, read_root
 from headstart.cvmfs.catalog import Catalog
-from headstart.cvmfs.check import examine, open_database
 from headstart.cvmfs.der import certificate_public_key, rsa_public_key
+from headstart.cvmfs.examine import examine, open_database
 from headstart.cvmfs.history import History
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.objectkeys import contents_in, key_at, keys_in, name_of, places_in

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from headstart.cli.reading import counted, size_text, write, write_json
 from headstart.console import Console
 from headstart.errors import ComplaintsError, ConfigurationError, StorageError
+from headstart.failover import NoNotes
 from headstart.keys import load_keys
 from headstart.names import Fqrn
 from headstart.repository.check import Subject, check
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
     keys = list(args.key) or ([f"{args.keys}/{fqrn}.pub"] if args.keys else [])
     store = DirectoryStore(source.directory) if isinstance(source, StorageSource) else None
     subject = Subject(
-        stratum=stratum_of(source),
+        stratum=stratum_of(source, NoNotes()),
         store=store,
         lacking=tuple(store.lacking()) if store is not None else (),
         keys=find_keys(source, Anchors(keys=keys, fqrn=fqrn)),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from headstart.cvmfs.check import Examined
+from headstart.cvmfs.examined import Examined
 from headstart.cvmfs.faults import Code
 from headstart.cvmfs.history import TRUNK, Tag
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest

@@ -10,9 +10,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
-from headstart.cvmfs.check import Examined, Side, between, examine, open_database
 from headstart.cvmfs.database import Database
 from headstart.cvmfs.entry import Compression
+from headstart.cvmfs.examine import examine, open_database
+from headstart.cvmfs.examined import Examined, Side, between
 from headstart.cvmfs.faults import Code
 from headstart.cvmfs.objectkeys import Content, Key, contents_in, key_of, keys_in, name_of, places_in
 from headstart.cvmfs.objects import Digest, Kind, ObjectName
