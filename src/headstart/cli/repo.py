@@ -16,7 +16,7 @@ from headstart.names import Fqrn
 from headstart.repository import AllKeys, Settings, create, refuse_storage
 from headstart.store import DirectoryStore
 
-HELP = "Work on a repository as a whole: 'headstart repo VERB --help' explains each verb."
+HELP = "Work on a repository as a whole: 'headstart repo VERB --help' explains a verb."
 _HASHES = {"sha1": Algorithm.SHA1, "shake128": Algorithm.SHAKE128}
 
 

@@ -19,8 +19,8 @@ HELP = "forget old states, and delete what only they are made of"
 DESCRIPTION = """\
 Collect garbage. Kept are the present state with all releases and channels in
 it, every tag, what was current in the last N days (--keep-days, 30 if nothing
-is said) or since a moment (--keep-since), and the N revisions before the present one
-(--keep-revisions). A client that stays on a state that is gone gets I/O errors,
+is said) or since a moment (--keep-since), and the N revisions before the
+present one (--keep-revisions). A client that stays on a state that is gone gets I/O errors,
 and a Stratum 1 that was away for longer needs a new first snapshot.
 
 What only other states are made of is deleted, and so are objects that nothing

@@ -84,6 +84,8 @@ class _Check:
         self._named: set[Key] = set()
         """Objects at the root of things: the manifest's, the history's, the log's."""
         self._explained: set[Key] = set()
+        self._roots: set[Digest] = set()
+        """Of the states that were looked at."""
 
     def run(self, now: datetime) -> Report:
         report, subject = self._report, self._subject
@@ -98,6 +100,7 @@ class _Check:
             collected = self._storage(subject.store)
             self._predecessors(collected, collectable=manifest is not None and manifest.garbage_collectable)
         self._explain({})
+        report.roots = len(self._roots)
         report.complaints.sort(key=lambda found: (found.revision, found.path, found.code))
         report.notes.sort(key=lambda found: (found.revision, found.path, found.code))
         return report
@@ -115,7 +118,7 @@ class _Check:
 
     def _state(self, manifest: Manifest) -> None:
         report = self._report
-        report.roots += 1
+        self._roots.add(manifest.root_catalog)
         head = self._states.visit(Root(digest=manifest.root_catalog, size=manifest.root_size, label=""))
         if head is not None:
             self._head(manifest, head)
@@ -146,8 +149,7 @@ class _Check:
     def _tag(self, tag: Tag, manifest: Manifest) -> None:
         report, path = self._report, f"tag {tag.name}"
         report.tags += 1
-        if tag.digest != manifest.root_catalog:
-            report.roots += 1
+        self._roots.add(tag.digest)
         if tag.name == TRUNK and tag.digest != manifest.root_catalog:
             report.add(Code.TAG, path, f"names {tag.digest}, and the manifest {manifest.root_catalog}")
         found = self._states.visit(Root(digest=tag.digest, size=tag.size, label=path))
@@ -234,7 +236,7 @@ class _Check:
             return
         self._named.add(key_of(name))
         if reference.kind is ReferenceKind.CATALOG and not seen:
-            self._report.roots += 1
+            self._roots.add(reference.digest)
             self._states.visit(Root(digest=reference.digest, size=0, label=f"root catalog {reference.digest}"))
 
     def _has(self, name: ObjectName) -> bool:
