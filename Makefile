@@ -2,6 +2,7 @@
 # make test   every test, with coverage
 # make lint   format, style, types, dead code
 # make bench  the measured bars, as ratios
+# make fuzz   coverage-guided fuzzing of every parser, FUZZ_SECONDS each
 #
 # Everything is made below this checkout (.venv, .cache, build), nothing needs root, nothing is done twice.
 
@@ -9,9 +10,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+FUZZ_STAMP := $(VENV)/.installed-fuzz
+FUZZ_SECONDS ?= 60
 JULIA_STAMP := .cache/julia/program
 
-.PHONY: demo test test-fast lint bench clean
+.PHONY: demo test test-fast lint bench fuzz clean
 .DELETE_ON_ERROR:
 
 demo: $(STAMP) $(JULIA_STAMP)
@@ -38,6 +41,9 @@ lint: $(STAMP)
 bench: $(STAMP) $(JULIA_STAMP)
 	HEADSTART_JULIA="$$(cat $(JULIA_STAMP))" $(BIN)/python -m bench
 
+fuzz: $(FUZZ_STAMP)
+	$(BIN)/python tools/fuzz.py --seconds $(FUZZ_SECONDS)
+
 clean:
 	chmod -R u+w build .cache 2>/dev/null || true
 	rm -rf build .cache $(VENV)
@@ -50,6 +56,11 @@ $(STAMP): pyproject.toml
 	@echo "Installing Headstart into $(VENV)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@
+
+$(FUZZ_STAMP): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[fuzz]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 # Where a Julia is found (HEADSTART_JULIA, then PATH) that one is used; else one is fetched into .cache/julia.

@@ -17,16 +17,17 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from threading import Lock
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from headstart.cvmfs.objects import ObjectName
 from headstart.errors import CorruptError, Error, LockedError, MissingError, StorageError
 
 _STAGING: Final = "data/txn/headstart"
 _LOCK: Final = "data/txn/headstart.lock"
+_DIRECTORIES: Final = ("data", *(f"data/{number:02x}" for number in range(256)), "data/txn")
 _NEW: Final = ".headstart-new"
 """A mutable file before it gets its name."""
 _BEFORE_THE_MANIFEST: Final = {"data", ".cvmfswhitelist", ".cvmfs_master_replica", ".cvmfsreflog", _NEW}
@@ -58,6 +59,26 @@ class Transaction(Protocol):
     def replace(self, path: str, content: bytes) -> None:
         """Replace a mutable file by another, durably and at once; call ``settle`` before."""
 
+    def delete(self, paths: Iterable[str]) -> None:
+        """Delete files below ``data``, in this order or in batches of it; one that is gone already is no error.
+
+        The caller sees to it that nothing names them any more, durably.
+
+        Raises:
+            StorageError: one cannot be deleted, or does not lie below ``data``; those before it are gone.
+        """
+
+
+class Listed(NamedTuple):
+    """A file as a listing shows it."""
+
+    path: str
+    """From the repository's root."""
+    size: int
+    """Bytes."""
+    modified: int
+    """Seconds since 1970."""
+
 
 class Store(Protocol):
     """A repository's storage."""
@@ -76,6 +97,16 @@ class Store(Protocol):
 
     def has(self, path: str) -> bool:
         """Whether there is such a file."""
+
+    def listing(self, prefix: str) -> Iterator[Listed]:
+        """All files whose path starts with a prefix that ends with ``/``, in no order.
+
+        Asked for page by page, so a caller that stops early does not wait for all. A file that comes or goes
+        meanwhile may be in it or not; none where there is nothing of that prefix.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
 
     def transaction(self) -> AbstractContextManager[Transaction]:
         """Become the writer; what was not settled by the end is dropped.
@@ -117,6 +148,32 @@ class DirectoryStore:
         """See ``Store.has``."""
         return os.path.isfile(self._at(path))
 
+    def listing(self, prefix: str) -> Iterator[Listed]:
+        """See ``Store.listing``."""
+        waiting = [prefix.rstrip("/")]
+        while waiting:
+            directory = waiting.pop()
+            try:
+                with os.scandir(self._at(directory)) as entries:
+                    for entry in entries:
+                        path = f"{directory}/{entry.name}"
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(path)
+                            continue
+                        try:
+                            found = entry.stat(follow_symlinks=False)
+                        except FileNotFoundError:
+                            continue
+                        yield Listed(path, found.st_size, int(found.st_mtime))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                raise StorageError(f"cannot read {self._at(directory)}: {error.strerror}") from error
+
+    def lacking(self) -> list[str]:
+        """The directories that the real tools want and this storage does not have (format section 1)."""
+        return [name for name in _DIRECTORIES if not os.path.isdir(self._at(name))]
+
     def is_empty(self) -> bool:
         """Whether there is nothing yet but what an interrupted creation left."""
         try:
@@ -138,7 +195,7 @@ class DirectoryStore:
             if not os.path.isdir(self.root):
                 os.makedirs(os.path.dirname(self.root), exist_ok=True)
                 _make_directory(self.root)
-            for name in ("data", *(f"data/{number:02x}" for number in range(256)), "data/txn"):
+            for name in _DIRECTORIES:
                 _make_directory(self._at(name))
 
     @contextlib.contextmanager
@@ -234,6 +291,15 @@ class DirectoryTransaction:
                 os.fsync(directory)
             finally:
                 os.close(directory)
+
+    def delete(self, paths: Iterable[str]) -> None:
+        """See ``Transaction.delete``."""
+        for path in paths:
+            if not path.startswith("data/") or ".." in path.split("/"):
+                raise StorageError(f"{path} is no object, and nothing else is ever deleted")
+            target = os.path.join(self._root, path)
+            with _translated(target), contextlib.suppress(FileNotFoundError):
+                os.unlink(target)
 
 
 def _write(place: str, content: bytes, *, durable: bool = False) -> None:

@@ -4,63 +4,14 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from headstart.cvmfs.objects import Algorithm, Kind, ObjectName
-from headstart.errors import CorruptError, LockedError, MissingError
+from headstart.errors import CorruptError, LockedError, MissingError, StorageError
 from headstart.store import DirectoryStore, Store
-
-
-class MemoryStore:
-    """A storage that is gone with the test."""
-
-    name = "memory"
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self._writer = threading.Lock()
-
-    def read(self, path: str, *, limit: int) -> bytes:
-        if path not in self.files:
-            raise MissingError(f"{path} is missing")
-        if len(self.files[path]) > limit:
-            raise CorruptError(f"{path} has more than the {limit} bytes it should")
-        return self.files[path]
-
-    def has(self, path: str) -> bool:
-        return path in self.files
-
-    @contextmanager
-    def transaction(self) -> Iterator["MemoryTransaction"]:
-        if not self._writer.acquire(blocking=False):
-            raise LockedError("somebody else is publishing")
-        try:
-            yield MemoryTransaction(self.files)
-        finally:
-            self._writer.release()
-
-
-class MemoryTransaction:
-    def __init__(self, files: dict[str, bytes]) -> None:
-        self._files = files
-        self._staged: dict[str, bytes] = {}
-
-    def put(self, name: ObjectName, stored: bytes) -> bool:
-        new = name.path not in self._files and name.path not in self._staged
-        self._staged.setdefault(name.path, stored)
-        return new
-
-    def settle(self) -> None:
-        for path, stored in self._staged.items():
-            self._files.setdefault(path, stored)
-        self._staged.clear()
-
-    def replace(self, path: str, content: bytes) -> None:
-        self._files[path] = content
+from memorystore import MemoryStore
 
 
 def named(content: bytes, kind: Kind = Kind.FILE) -> ObjectName:
@@ -142,6 +93,49 @@ class TestStore:
                 thread.join()
             into.settle()
         assert all(store.read(named(item).path, limit=9) == item for item in contents)
+
+    def test_what_is_there_is_listed_below_a_prefix(self, store: Store) -> None:
+        contents = [str(number).encode() * number for number in range(40)]
+        with store.transaction() as into:
+            for content in contents:
+                into.put(named(content), content)
+            into.put(named(b"other", Kind.CATALOG), b"other")
+            into.settle()
+            into.replace(".cvmfspublished", b"x")
+        listed = {item.path: item.size for item in store.listing("data/") if "/txn/" not in item.path}
+        wanted = {named(content).path: len(content) for content in contents}
+        assert listed == wanted | {named(b"other", Kind.CATALOG).path: 5}
+        prefix = named(contents[3]).path[:8]
+        assert prefix.endswith("/")
+        assert {item.path for item in store.listing(prefix)} == {
+            path for path in listed if path.startswith(prefix)
+        }
+        assert list(store.listing("data/none/")) == []
+
+    def test_a_listing_may_be_left_early(self, store: Store) -> None:
+        with store.transaction() as into:
+            for number in range(5):
+                into.put(named(bytes([number])), bytes([number]))
+            into.settle()
+        assert next(store.listing("data/")).path.startswith("data/")
+
+    def test_objects_are_deleted_and_may_be_gone_before(self, store: Store) -> None:
+        with store.transaction() as into:
+            for number in range(4):
+                into.put(named(bytes([number])), bytes([number]))
+            into.settle()
+            into.delete(named(bytes([number])).path for number in (0, 2, 0, 9))
+        assert [store.has(named(bytes([number])).path) for number in range(4)] == [False, True, False, True]
+        with store.transaction() as into:
+            assert into.put(named(b"\0"), b"\0")
+
+    @pytest.mark.parametrize("path", [".cvmfspublished", "data/../.cvmfspublished", "/etc/passwd"])
+    def test_nothing_else_is_ever_deleted(self, store: Store, path: str) -> None:
+        with store.transaction() as into:
+            into.replace(".cvmfspublished", b"x")
+            with pytest.raises(StorageError):
+                into.delete([path])
+        assert store.has(".cvmfspublished")
 
 
 def test_a_directory_has_all_that_the_real_tools_want(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,9 +18,13 @@ from headstart.cache import Memory
 from headstart.channel import ROOT_TYPE, Expected, Pointer, Root, read_pointer, read_root
 from headstart.cvmfs.catalog import Catalog
 from headstart.cvmfs.der import certificate_public_key, rsa_public_key
+from headstart.cvmfs.examine import examine, open_database
 from headstart.cvmfs.history import History
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
+from headstart.cvmfs.objectkeys import contents_in, key_at, keys_in, name_of, places_in
+from headstart.cvmfs.reflog import Reference, ReferenceKind, Reflog
 from headstart.cvmfs.signature import Certificate, Letter, RsaPublicKey
+from headstart.cvmfs.tagcheck import examine_history, examine_reflog
 from headstart.cvmfs.trust import Blacklist, MasterKeys
 from headstart.cvmfs.whitelist import WHITELIST_FILE, Whitelist
 from headstart.dsse import Envelope, sign
@@ -58,6 +63,8 @@ def samples() -> dict[str, bytes]:
         files={"bin/julia": releases.record_of(b"x", 0o555)},
     )
     certificate = certificate_pem(str(FQRN), "repository")
+    logged = Reference(digest=manifest.root_catalog, kind=ReferenceKind.CATALOG, timestamp=5)
+    catalog = zlib.decompress(simulator.files[manifest.root_catalog_name.path])
     return {
         "manifest": Letter.cut(simulator.files[MANIFEST_FILE], what="it").text,
         "letter": simulator.files[WHITELIST_FILE],
@@ -73,7 +80,11 @@ def samples() -> dict[str, bytes]:
         "release": releases.release().to_bytes(),
         "julia": julia.to_bytes(),
         "history": zlib.decompress(history),
-        "catalog": zlib.decompress(simulator.files[manifest.root_catalog_name.path]),
+        "examined history": zlib.decompress(history),
+        "reflog": Reflog(fqrn=FQRN, references=(logged,)).to_bytes(),
+        "catalog": catalog,
+        "examined catalog": catalog,
+        "object path": manifest.root_catalog_name.path.encode(),
         "memory": Memory(channels={"jets/prod": 1}).to_bytes(),
         "blacklist": b"<julia.example.org 3\n" + b"AB:" * 19 + b"AB\n",
         "stored": zlib.compress(b"content" * 100),
@@ -91,6 +102,20 @@ def read_catalog(data: bytes) -> None:
         catalog.complaints()
     with contextlib.suppress(Error):
         catalog.beyond_us()
+
+
+def examine_catalog(data: bytes) -> None:
+    database = open_database(data, b"")
+    examine(database, b"")
+    keys = set(keys_in(database))
+    for content in contents_in(database):
+        name_of(content.key)
+    list(places_in(database, b"", keys))
+
+
+def read_reflog(data: bytes) -> None:
+    examine_reflog(data, FQRN)
+    Reflog.from_bytes(data, fqrn=FQRN).to_bytes()
 
 
 def read_signed_pointer(data: bytes) -> None:
@@ -122,7 +147,11 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "release": lambda data: Release.from_bytes(data).to_bytes(),
     "julia": lambda data: JuliaTree.from_bytes(data).to_bytes(),
     "history": lambda data: History.from_bytes(data, fqrn=FQRN),
+    "examined history": lambda data: examine_history(data, FQRN),
+    "reflog": read_reflog,
     "catalog": read_catalog,
+    "examined catalog": examine_catalog,
+    "object path": lambda data: key_at(data.decode(errors="replace")),
     "memory": Memory.from_bytes,
     "blacklist": lambda data: Blacklist.from_text(data.decode(errors="replace")),
     "stored": lambda data: inflate(data, limit=1000, what="it"),
@@ -142,6 +171,18 @@ def survives(kind: str, data: bytes) -> None:
 @pytest.mark.parametrize("kind", sorted(PARSERS))
 def test_the_samples_are_good(kind: str) -> None:
     PARSERS[kind](samples()[kind])
+
+
+FOUND = Path(__file__).resolve().parent.parent / "fuzz"
+"""What ``tools/fuzz.py`` has found, by parser; all of it is mended."""
+
+
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param(place, id=f"{place.parent.name}-{place.name}") for place in sorted(FOUND.glob("*/*"))],
+)
+def test_what_fuzzing_has_found_is_a_value_or_a_named_error(place: Path) -> None:
+    survives(place.parent.name.replace("-", " "), place.read_bytes())
 
 
 @pytest.mark.parametrize("kind", sorted(PARSERS))

@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 
 from headstart.cli import status, tags, whitelists
+from headstart.cli import repo_check, repo_gc
 from headstart.console import Console
 from headstart.cvmfs.objects import Algorithm
 from headstart.errors import KeyFileError
@@ -15,7 +16,7 @@ from headstart.names import Fqrn
 from headstart.repository import AllKeys, Settings, create, refuse_storage
 from headstart.store import DirectoryStore
 
-HELP = "Work on a repository as a whole: 'headstart repo VERB --help' explains each verb."
+HELP = "Work on a repository as a whole: 'headstart repo VERB --help' explains a verb."
 _HASHES = {"sha1": Algorithm.SHA1, "shake128": Algorithm.SHAKE128}
 
 
@@ -40,6 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="sha1",
         help="the hash that names objects (default: %(default)s)",
     )
+    create_parser.add_argument(
+        "--no-gc", action="store_true", help="promise that no state will ever go: its manifest says G=no"
+    )
     create_parser.add_argument("--json", action="store_true", help="print one JSON object")
     create_parser.set_defaults(perform=_create)
     for declare in (
@@ -48,8 +52,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         whitelists.add_resign,
         whitelists.add_rollover,
         status.add_status,
-    ):
         declare(verbs)
+        repo_check.add,
+        repo_gc.add,
+        repo_check.add,
+        repo_gc.add,
+    ):
 
 
 def run(args: argparse.Namespace) -> int:
@@ -75,7 +83,8 @@ def _create(args: argparse.Namespace) -> int:
         keys = create_keys(args.keys, fqrn, now=now)
         console.step(f"made the keys of {fqrn} in {args.keys}; clients need {fqrn}.pub, nobody else the others")
     master = load_master_key(args.keys, fqrn)
-    manifest = create(store, AllKeys(keys=keys, master=master), now, Settings(algorithm=_HASHES[args.hash]))
+    settings = Settings(algorithm=_HASHES[args.hash], garbage_collectable=not args.no_gc)
+    manifest = create(store, AllKeys(keys=keys, master=master), now, settings)
     console.step(f"made the repository {fqrn} in {store.root}")
     public = os.path.join(os.path.abspath(args.keys), f"{fqrn}.pub")
     if args.json:

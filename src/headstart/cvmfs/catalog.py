@@ -145,7 +145,7 @@ class Catalog:
 
     def complaints(self) -> list[str]:
         """Whatever in this catalog breaks the format, a sentence each; what spans catalogs is not looked at."""
-        return check.complaints(self.rows, self._properties, self.statistics)
+        return check.complaints(self.rows)
 
     def complaints_about(self, children: Mapping[bytes, "Catalog"]) -> list[str]:
         """Whatever does not fit between this catalog and all those nested in it.

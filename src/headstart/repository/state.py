@@ -74,7 +74,8 @@ class Settings:
     algorithm: Algorithm = Algorithm.SHA1
     ttl: int = 240
     """Seconds that clients keep a state without asking for a newer one."""
-    garbage_collectable: bool = False
+    garbage_collectable: bool = True
+    """Whether old states may go; a Stratum 1 expects that of such a repository only (format section 9.2)."""
     encode: Callable[[bytes], bytes] = fast
     """How catalogs and histories are compressed; certificate and meta info always as the real tools do."""
     tagging: Tagging = NO_TAGS
