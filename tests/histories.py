@@ -11,7 +11,7 @@ from pathlib import Path
 
 from headstart.cvmfs.entry import Entry
 from headstart.cvmfs.manifest import Manifest
-from headstart.repository import Means, Tagging, publish_tree
+from headstart.repository import Means, Tagging, Wanted, publish_tree
 from publishing import NOW, Place, content_of, new_repository
 
 HOUR = timedelta(hours=1)
@@ -37,7 +37,9 @@ class Timeline:
         (tree / "nested" / "same").write_text("the same in all")
         (tree / "nested" / f"only-{number % 2}").write_text("now and then")
         means = Means(tagging=tagging or Tagging())
-        self.manifests[number] = publish_tree(self.place.target, str(tree), b"/tree", self.now, means)
+        self.manifests[number] = publish_tree(
+            self.place.target, Wanted(directory=str(tree), at=b"/tree"), self.now, means
+        ).manifest
         self.contents[number] = content_of(self.place.open(self.now))
         return self.manifests[number]
 

@@ -129,6 +129,8 @@ class StrictError(Error):
     """A start would compile, or has compiled, and it was to compile nothing."""
 
     exit_code = 25
+
+
 class ComplaintsError(Error):
     """A check came to its end and has found something to complain about."""
 

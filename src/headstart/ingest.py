@@ -8,11 +8,13 @@ the tree. All the heavy calls release the interpreter lock, so threads use the c
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from threading import BoundedSemaphore
-from typing import Final
+from functools import partial
+from threading import BoundedSemaphore, Lock
+from typing import Final, Self
 
 from headstart.cvmfs.chunks import ChunkSizes, first_chunk
 from headstart.cvmfs.entry import Chunk, ChunkedFile, Compression, File
@@ -25,6 +27,8 @@ from headstart.tree import Source
 
 Progress = Callable[[int], None]
 """Told how many bytes of content were taken in."""
+_MOST_UNSETTLED: Final = 20_000
+"""New objects that a transaction may list before they are brought to their places."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +40,12 @@ class Recipe:
     compress: Compressor = fast
     sizes: ChunkSizes = field(default_factory=ChunkSizes)
     workers: int = 2
+    uncompressed: Callable[[str], bool] = lambda _: False
+    """Which files are stored as they are in any case, by their places on disk."""
 
-    @property
-    def encode(self) -> Compressor:
-        """From content to stored bytes of a file."""
-        return stored if self.compression is Compression.NONE else self.compress
+    def compression_of(self, source: Source) -> Compression:
+        """How a file is stored."""
+        return Compression.NONE if self.uncompressed(source.place) else self.compression
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,65 +60,107 @@ class Ingested:
 
 
 class Ingestion:
-    """One run over a tree; see ``ingest``."""
+    """Takes in one file after the other; the entries come when they are done, from any thread.
+
+    Args:
+        recipe: how objects are made.
+        into: where they are staged.
+        progress: told how many bytes were taken in.
+    """
 
     def __init__(self, recipe: Recipe, into: Transaction, progress: Progress) -> None:
-        self._recipe = recipe
+        self.recipe: Final = recipe
+        self.objects = 0
+        """New ones, so far."""
+        self.stored = 0
+        """Bytes in them."""
         self._into = into
         self._progress = progress
-        self._slots = BoundedSemaphore(2 * recipe.workers)
+        self._width = 2 * recipe.workers
+        self._slots = BoundedSemaphore(self._width)
         self._pool = ThreadPoolExecutor(recipe.workers, "ingest")
+        self._lock = Lock()
+        self._unsettled = 0
         self._failure: BaseException | None = None
 
-    def run(self, files: Mapping[bytes, Source], expected: Mapping[bytes, Sha256]) -> Ingested:
-        """Take in all files; see ``ingest``."""
-        small: dict[bytes, Future[_Taken]] = {}
-        large: dict[bytes, list[Future[_Taken]]] = {}
-        try:
-            # Large ones first, so that the last to finish is a small one.
-            for path, source in sorted(files.items(), key=lambda item: -item[1].size):
-                if source.size > self._recipe.sizes.minimum:
-                    large[path] = self._cut(source, expected.get(path))
-                else:
-                    small[path] = self._submit(self._whole, source, expected.get(path))
-            taken = {path: [future.result()] for path, future in small.items()}
-            taken |= {path: [future.result() for future in futures] for path, futures in large.items()}
-        finally:
-            self._pool.shutdown(cancel_futures=True)
-        new = [piece for pieces in taken.values() for piece in pieces if piece.new]
-        return Ingested(
-            entries={path: self._entry(files[path], pieces) for path, pieces in taken.items()},
-            objects=len(new),
-            stored=sum(piece.stored for piece in new),
-        )
+    def __enter__(self) -> Self:
+        return self
 
-    def _submit(self, work: "Callable[..., _Taken]", *arguments: object) -> "Future[_Taken]":
-        self._slots.acquire()
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def take(self, source: Source, done: "Done", expected: Sha256 | None = None) -> None:
+        """Take in a file.
+
+        Args:
+            source: the file.
+            done: told what became of it; not at all if it fails.
+            expected: the SHA-256 that it must have, where one is recorded.
+
+        Raises:
+            Error: this or an earlier one failed.
+        """
+        if source.size > self.recipe.sizes.minimum:
+            self._cut(source, expected, done)
+        else:
+            self._submit(self._whole, source, expected, done)
+
+    def content(self, content: bytes, compression: Compression) -> Digest:
+        """Take in what is in memory already."""
+        return self._piece(content, Kind.FILE, compression).digest
+
+    def drain(self) -> None:
+        """Wait until all that was taken is done.
+
+        Raises:
+            Error: something of it failed.
+        """
+        for _ in range(self._width):
+            self._slots.acquire()
+        self._slots.release(self._width)
+        self._raise_failure()
+        if self._unsettled > _MOST_UNSETTLED:
+            # Objects that nothing names harm nobody; a list of all of them in memory would grow with the tree.
+            self._into.settle()
+            self._unsettled = 0
+
+    def breathe(self) -> None:
+        """Drain, if so much has gathered that its list should not grow any longer."""
+        if self._unsettled > _MOST_UNSETTLED:
+            self.drain()
+
+    def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure  # a full disk does not get better by going on
-        future = self._pool.submit(work, *arguments)
-        future.add_done_callback(self._done)
-        return future
 
-    def _done(self, future: "Future[_Taken]") -> None:
+    def _submit(self, work: "Callable[..., None]", *arguments: object) -> None:
+        self._slots.acquire()
+        if self._failure is not None:
+            self._slots.release()
+            raise self._failure
+        future = self._pool.submit(work, *arguments)
+        future.add_done_callback(self._finished)
+
+    def _finished(self, future: Future[None]) -> None:
         if not future.cancelled():
             self._failure = self._failure or future.exception()
         self._slots.release()
 
-    def _whole(self, source: Source, expected: Sha256 | None) -> "_Taken":
+    def _whole(self, source: Source, expected: Sha256 | None, done: "Done") -> None:
         with _opened(source) as file:
             content = _read(file, source, source.size + 1)
-        _check_size(source, len(content))
+            _check_unchanged(source, file, len(content))
         if expected is not None:
             _check_digest(source, hashlib.sha256(content).hexdigest(), expected)
-        return self._piece(content, Kind.FILE)
+        compression = self.recipe.compression_of(source)
+        done(_entry(source, [self._piece(content, Kind.FILE, compression)], compression))
 
-    def _cut(self, source: Source, expected: Sha256 | None) -> "list[Future[_Taken]]":
+    def _cut(self, source: Source, expected: Sha256 | None, done: "Done") -> None:
         """Read a large file and hand its chunks to the workers."""
-        sizes = self._recipe.sizes
+        sizes = self.recipe.sizes
         sha256 = hashlib.sha256()
-        futures: list[Future[_Taken]] = []
-        total = 0
+        pieces = _Pieces(source, self.recipe.compression_of(source), done)
+        total = count = 0
         with _opened(source) as file:
             # One window for the whole file: fresh memory for each read costs as much as hashing it.
             window = memoryview(bytearray(sizes.maximum))
@@ -122,43 +169,82 @@ class Ingestion:
                 length = first_chunk(window[:filled], sizes)
                 chunk = bytes(window[:length])
                 whole = total == 0 and length == source.size
-                futures.append(self._submit(self._piece, chunk, Kind.FILE if whole else Kind.CHUNK))
+                self._submit(self._chunk, pieces, count, chunk, Kind.FILE if whole else Kind.CHUNK)
                 if expected is not None:
                     sha256.update(chunk)
-                total += length
+                total, count = total + length, count + 1
                 window[: filled - length] = window[length:filled]
                 filled -= length
                 filled += _fill(file, source, window[filled:])
-        _check_size(source, total)
+            _check_unchanged(source, file, total)
         if expected is not None:
             _check_digest(source, sha256.hexdigest(), expected)
-        return futures
+        pieces.seal(count)
 
-    def _piece(self, content: bytes, kind: Kind) -> "_Taken":
-        encoded = self._recipe.encode(content)
-        digest = self._recipe.algorithm.digest(encoded)
-        new = self._into.put(ObjectName(digest=digest, kind=kind), encoded)
+    def _chunk(self, pieces: "_Pieces", number: int, content: bytes, kind: Kind) -> None:
+        pieces.add(number, self._piece(content, kind, pieces.compression))
+
+    def _piece(self, content: bytes, kind: Kind, compression: Compression) -> "_Taken":
+        encoded = stored(content) if compression is Compression.NONE else self.recipe.compress(content)
+        digest = self.recipe.algorithm.digest(encoded)
+        if self._into.put(ObjectName(digest=digest, kind=kind), encoded):
+            with self._lock:
+                self.objects += 1
+                self.stored += len(encoded)
+                self._unsettled += 1
         self._progress(len(content))
-        return _Taken(digest=digest, size=len(content), stored=len(encoded), new=new)
+        return _Taken(digest=digest, size=len(content))
 
-    def _entry(self, source: Source, pieces: "list[_Taken]") -> File | ChunkedFile:
-        compression = self._recipe.compression
-        if len(pieces) == 1:
-            return File(
-                name=source.name,
-                stat=source.stat,
-                size=source.size,
-                digest=pieces[0].digest,
-                compression=compression,
-            )
-        chunks: list[Chunk] = []
-        at = 0
-        for piece in pieces:
-            chunks.append(Chunk(offset=at, size=piece.size, digest=piece.digest))
-            at += piece.size
-        return ChunkedFile(
-            name=source.name, stat=source.stat, size=source.size, chunks=tuple(chunks), compression=compression
+
+class _Pieces:
+    """The pieces of a large file, which come in any order."""
+
+    def __init__(self, source: Source, compression: Compression, done: "Done") -> None:
+        self.compression: Final = compression
+        self._source = source
+        self._done = done
+        self._lock = Lock()
+        self._found: dict[int, _Taken] = {}
+        self._count: int | None = None
+
+    def add(self, number: int, piece: "_Taken") -> None:
+        """One of them."""
+        with self._lock:
+            self._found[number] = piece
+            last = len(self._found) == self._count
+        if last:
+            self._finish()
+
+    def seal(self, count: int) -> None:
+        """Say how many there are, once the file is known to be good."""
+        with self._lock:
+            self._count = count
+            last = len(self._found) == count
+        if last:
+            self._finish()
+
+    def _finish(self) -> None:
+        pieces = [self._found[number] for number in range(len(self._found))]
+        self._done(_entry(self._source, pieces, self.compression))
+
+
+def _entry(source: Source, pieces: "list[_Taken]", compression: Compression) -> File | ChunkedFile:
+    if len(pieces) == 1:
+        return File(
+            name=source.name,
+            stat=source.stat,
+            size=source.size,
+            digest=pieces[0].digest,
+            compression=compression,
         )
+    chunks: list[Chunk] = []
+    at = 0
+    for piece in pieces:
+        chunks.append(Chunk(offset=at, size=piece.size, digest=piece.digest))
+        at += piece.size
+    return ChunkedFile(
+        name=source.name, stat=source.stat, size=source.size, chunks=tuple(chunks), compression=compression
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +253,9 @@ class _Taken:
 
     digest: Digest
     size: int
-    stored: int
-    new: bool
+
+
+Done = Callable[[File | ChunkedFile], None]
 
 
 def _opened(source: Source) -> io.FileIO:
@@ -198,10 +285,16 @@ def _fill(file: io.FileIO, source: Source, window: memoryview) -> int:
     return filled
 
 
-def _check_size(source: Source, size: int) -> None:
-    if size != source.size:
+def _check_unchanged(source: Source, file: io.FileIO, size: int) -> None:
+    try:
+        now = os.fstat(file.fileno())
+    except OSError as error:
+        raise StorageError(f"cannot read {source.place}: {error.strerror}") from error
+    other = source.seen is not None and (now.st_ino, now.st_mtime_ns, now.st_ctime_ns) != source.seen
+    if size != source.size or other:
+        what = f"{size} bytes instead of {source.size}" if size != source.size else "somebody wrote to it"
         raise CorruptError(
-            f"{source.place} changed while it was read: {size} bytes instead of {source.size}",
+            f"{source.place} changed while it was read: {what}",
             hint="let nothing write to the tree while it is published",
         )
 
@@ -238,7 +331,13 @@ def ingest(
         CorruptError: a file changes under our hands, or is not what its record says.
         StorageError: a file cannot be read, or an object not be written.
     """
-    return Ingestion(recipe, into, progress).run(files, expected)
+    entries: dict[bytes, File | ChunkedFile] = {}
+    with Ingestion(recipe, into, progress) as ingestion:
+        # Large ones first, so that the last to finish is a small one.
+        for path, source in sorted(files.items(), key=lambda item: -item[1].size):
+            ingestion.take(source, partial(entries.__setitem__, path), expected.get(path))
+        ingestion.drain()
+    return Ingested(entries=entries, objects=ingestion.objects, stored=ingestion.stored)
 
 
 def verify(files: Mapping[bytes, Source], expected: Mapping[bytes, Sha256], *, workers: int) -> None:

@@ -26,7 +26,7 @@ from headstart.deflating import stock
 from headstart.ingest import Recipe
 from headstart.keys import create_keys, load_master_key
 from headstart.names import Fqrn
-from headstart.repository import AllKeys, Means, Settings, create, publish_tree
+from headstart.repository import AllKeys, Means, Settings, Wanted, create, publish_tree
 from headstart.store import DirectoryStore
 from headstart.tree import Manners
 
@@ -71,7 +71,7 @@ def pair(
     create(store, AllKeys(keys=keys, master=load_master_key(str(folder / "keys"), fqrn)), NOW, settings)
     means = Means(recipe=Recipe(compression=compression, compress=stock, sizes=SIZES))
     for tree in trees:
-        publish_tree((store, keys), str(tree), b"", NOW, means, OWNER)
+        publish_tree((store, keys), Wanted(directory=str(tree), at=b"", manners=OWNER), NOW, means)
     yield folder / name, folder / "ours"
     shutil.rmtree(folder)
 

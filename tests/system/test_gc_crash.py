@@ -9,7 +9,7 @@ import pytest
 from crashing import killed_before_step, moments, quick_disk
 from headstart.cvmfs.manifest import MANIFEST_FILE
 from headstart.errors import StorageError
-from headstart.repository import publish_tree
+from headstart.repository import Wanted, publish_tree
 from headstart.repository.check import Subject, check
 from headstart.repository.gc import Keep, collect
 from headstart.repository.references import REFLOG_FILE
@@ -29,7 +29,7 @@ def grown(base: Path) -> Place:
     for number in range(4):
         (work / "file").write_text(f"of revision {number}")
         (work / "inner" / "file").write_text(f"inside, of revision {number}")
-        publish_tree(place.target, str(work), b"/tree", NOW)
+        publish_tree(place.target, Wanted(directory=str(work), at=b"/tree"), NOW)
     return place
 
 
@@ -102,7 +102,7 @@ def test_a_publication_may_come_between_two_halves_of_a_collection(quick_disk: P
         place = Place(quick_disk / f"killed{number}")
         shutil.copytree(start.root, place.root)
         killed_before_step(number, lambda place=place: collect(place.target, Keep(), NOW))  # type: ignore[misc] # bound now
-        publish_tree(place.target, str(quick_disk / "again"), b"/again", NOW)
+        publish_tree(place.target, Wanted(directory=str(quick_disk / "again"), at=b"/again"), NOW)
         assert complaints(place) == set()
         collect(place.target, Keep(), NOW)
         assert complaints(place) == set()

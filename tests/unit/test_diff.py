@@ -14,7 +14,7 @@ from headstart.cvmfs.objects import Kind, ObjectName, Revision
 from headstart.cvmfs.past import ByRevision
 from headstart.diff import Difference, Fate, Side, compare
 from headstart.errors import UnknownError
-from headstart.repository import publish_tree
+from headstart.repository import Wanted, publish_tree
 from headstart.snapshot import Snapshot
 from headstart.source import StorageSource, stored_size
 from headstart.stratum import DirectoryStratum
@@ -112,7 +112,7 @@ def test_what_is_nested_and_the_same_is_not_read(quick_disk: Path) -> None:
     for number in (1, 2):
         (tree / "two" / "other").write_text(str(number))
         os.utime(tree / "two" / "other", (1, 1))
-        publish_tree(place.target, str(tree), b"/tree", PUBLISHED)
+        publish_tree(place.target, Wanted(directory=str(tree), at=b"/tree"), PUBLISHED)
     stratum = Counting(str(place.root))
     snapshot = Snapshot.open(stratum, keys=keys().masters, fqrn=None, now=PUBLISHED)
     sides = [Side(snapshot=snapshot.at(ByRevision(Revision(number)))) for number in (2, 3)]

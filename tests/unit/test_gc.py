@@ -17,7 +17,7 @@ from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName, Revisio
 from headstart.cvmfs.reflog import Reference, ReferenceKind, Reflog
 from headstart.cvmfs.signature import seal
 from headstart.errors import CorruptError, LockedError, MissingError, StorageError
-from headstart.repository import Settings, publish_tree
+from headstart.repository import Settings, Wanted, publish_tree
 from headstart.repository.check import Subject, check
 from headstart.repository.gc import Choice, Keep, choose, collect, plan
 from headstart.repository.references import REFLOG_FILE
@@ -101,7 +101,7 @@ def grow(place: Place, work: Path, revisions: int) -> None:
     for number in range(revisions):
         (work / "file").write_text(f"of revision {number}")
         (work / "inner" / "file").write_text(f"inside, of revision {number}")
-        publish_tree(place.target, str(work), b"/tree", NOW + number * DAY)
+        publish_tree(place.target, Wanted(directory=str(work), at=b"/tree"), NOW + number * DAY)
 
 
 def looked_at(place: Place, now: datetime = NOW + 9 * DAY) -> Report:
@@ -168,7 +168,7 @@ def test_collected_publishes_go_on(place: Place, tmp_path: Path) -> None:
     collect(place.target, Keep(), NOW + 9 * DAY)
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "file").write_text("of revision 0")  # its object was collected
-    publish_tree(place.target, str(tmp_path / "more"), b"/more", NOW + 10 * DAY)
+    publish_tree(place.target, Wanted(directory=str(tmp_path / "more"), at=b"/more"), NOW + 10 * DAY)
     assert looked_at(place, NOW + 10 * DAY).complaints == []
 
 

@@ -40,6 +40,7 @@ from headstart.repository import (
     Means,
     Published,
     Settings,
+    Wanted,
     create,
     plan,
     publish,
@@ -477,7 +478,7 @@ def test_a_forged_pointer_is_refused(place: Place, stage: Path, tmp_path: Path) 
     signed = place.open().content(b"/channels/jets/prod.json", limit=1 << 16)
     assert signed is not None
     (forged / "prod.json").write_bytes(signed.replace(b'"sig":"', b'"sig":"AAAA'))
-    publish_tree(place.target, str(forged), b"/channels/jets", NOW)
+    publish_tree(place.target, Wanted(directory=str(forged), at=b"/channels/jets"), NOW)
     with pytest.raises(Error):
         run(place, stage)
 
@@ -501,7 +502,7 @@ def test_something_in_the_way_is_refused(place: Place, stage: Path, tmp_path: Pa
     shutil.rmtree(tmp_path / "tree", ignore_errors=True)
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "jets").write_text("a file where a directory must be")
-    publish_tree(place.target, str(tmp_path / "tree"), b"/stacks", NOW)
+    publish_tree(place.target, Wanted(directory=str(tmp_path / "tree"), at=b"/stacks"), NOW)
     with pytest.raises(StorageError, match="not a directory"):
         run(place, stage)
 
@@ -523,7 +524,7 @@ def test_trees_of_any_kind_are_published(place: Place, tmp_path: Path) -> None:
     with open(odd, "wb") as file:
         file.write(b"odd")
     (tree / "one").chmod(stat.S_ISUID | 0o755)
-    publish_tree(place.target, str(tree), b"/any", NOW)
+    publish_tree(place.target, Wanted(directory=str(tree), at=b"/any"), NOW)
     content = content_of(place.open())
     assert content[b"/any/one"] == content[b"/any/sub/two"] == b"1"
     assert content[b"/any/\xff\xfe"] == b"odd"
@@ -531,14 +532,14 @@ def test_trees_of_any_kind_are_published(place: Place, tmp_path: Path) -> None:
     assert entry is not None
     assert entry.stat.mode == stat.S_ISUID | 0o755
     before = place.open().manifest
-    assert publish_tree(place.target, str(tree), b"/any", NOW) == before
+    assert publish_tree(place.target, Wanted(directory=str(tree), at=b"/any"), NOW).manifest == before
 
 
 def test_a_marker_in_the_root_directory_is_refused(place: Place, tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / ".cvmfscatalog").touch()
     with pytest.raises(StorageError, match="root directory"):
-        publish_tree(place.target, str(tmp_path / "tree"), b"", NOW)
+        publish_tree(place.target, Wanted(directory=str(tmp_path / "tree"), at=b""), NOW)
 
 
 def test_expiry_is_counted_in_utc(place: Place, stage: Path) -> None:
@@ -552,5 +553,5 @@ def test_a_tree_cannot_be_put_where_no_path_is(tmp_path: Path, at: bytes) -> Non
     place = new_repository(tmp_path / "storage")
     (tmp_path / "tree").mkdir()
     with pytest.raises(StorageError, match="nothing can be put at"):
-        publish_tree(place.target, str(tmp_path / "tree"), at, NOW)
+        publish_tree(place.target, Wanted(directory=str(tmp_path / "tree"), at=at), NOW)
     assert place.open().manifest.revision == 1

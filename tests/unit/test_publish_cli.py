@@ -11,6 +11,7 @@ import pytest
 
 import publishing
 from headstart.cli import main
+from headstart.cvmfs.entry import Compression, File
 from headstart.errors import (
     ConfigurationError,
     CorruptError,
@@ -20,6 +21,7 @@ from headstart.errors import (
     LockedError,
     StorageError,
     TrustError,
+    UnknownError,
 )
 from headstart.keys import create_keys
 from headstart.names import Fqrn
@@ -183,3 +185,102 @@ def test_a_writer_that_comes_second_is_told_so(desk: Desk) -> None:
 )
 def test_wrong_names_and_numbers_are_refused(desk: Desk, words: list[str]) -> None:
     assert desk.publish(*words) == ConfigurationError.exit_code
+
+
+# Any directory
+
+
+@dataclass(frozen=True)
+class Yard(Desk):
+    """A directory to be published beside the desk."""
+
+    def put(self, *more: str) -> int:
+        state = ["--state", str(self.root / "state")]
+        return main(
+            ["publish", "--tree", str(self.root / "tree"), "--at", "/data/set", *state, *self.words, *more]
+        )
+
+    def say(self, *more: str) -> int:
+        return main(["publish", *self.words, *more])
+
+
+@pytest.fixture
+def yard(desk: Desk) -> Yard:
+    (desk.root / "tree" / "sub").mkdir(parents=True)
+    (desk.root / "tree" / "sub" / "file.gz").write_bytes(b"content")
+    return Yard(desk.root, desk.capture)
+
+
+def test_a_tree_is_published_once(yard: Yard) -> None:
+    assert yard.put("--json", "--dry-run") == 0
+    would = yard.said()
+    assert (would["revision"], would["changes"], would["files_read"], would["dry_run"]) == (1, True, 1, True)
+    assert yard.put("--json") == 0
+    said = yard.said()
+    assert (said["path"], said["revision"], said["changes"], said["catalogs"]) == ("/data/set", 2, True, ["/"])
+    assert yard.put() == 0
+    assert yard.capture.readouterr().out == "2\n"
+    content = content_of(yard.place.open(publishing.later()))
+    assert content[b"/data/set/sub/file.gz"] == b"content"
+
+
+def test_a_tree_is_published_as_told(yard: Yard) -> None:
+    (yard.root / "rules").write_text("/data/set/*\n")
+    words = ["--owner", "7:8", "--nanoseconds", "--no-xattrs", "--dirtab", str(yard.root / "rules")]
+    assert (
+        yard.put(*words, "--uncompressed", "*.gz", "--checksum", "--autocatalogs", "--max-weight", "5000") == 0
+    )
+    entry = yard.place.open(publishing.later()).forest.lookup(b"/data/set/sub/file.gz")
+    assert isinstance(entry, File)
+    assert (entry.stat.uid, entry.stat.gid, entry.compression) == (7, 8, Compression.NONE)
+    assert entry.stat.mtimens is not None
+    catalogs = {catalog.mountpoint for catalog in yard.place.open(publishing.later()).forest.catalogs()}
+    assert catalogs == {b"", b"/data/set/sub"}
+
+
+def test_a_tree_at_the_root_leaves_releases_alone(yard: Yard) -> None:
+    assert yard.publish("--channel", "prod") == 0
+    tree = ["--tree", str(yard.root / "tree"), "--at", "/", "--state", str(yard.root / "state")]
+    before = content_of(yard.place.open(publishing.later()))
+    assert yard.say(*tree) == 0
+    after = content_of(yard.place.open(publishing.later()))
+    assert after[b"/sub/file.gz"] == b"content"
+    assert {path: before[path] for path in before if path} == {path: after[path] for path in before if path}
+    assert yard.publish("--channel", "prod") == 0
+
+
+def test_a_path_is_removed(yard: Yard) -> None:
+    assert yard.put() == 0
+    assert yard.say("--delete", "/data/set/sub", "--dry-run", "--json") == 0
+    assert yard.say("--delete", "/data/set/sub") == 0
+    assert b"/data/set/sub" not in content_of(yard.place.open(publishing.later()))
+    assert yard.say("--delete", "/data/set/sub") == UnknownError.exit_code
+    assert yard.say("--delete", "/stacks") == ImmutableError.exit_code
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "says"),
+    [
+        ([], ConfigurationError, "nothing to publish"),
+        (["--tree", "T"], ConfigurationError, "go together"),
+        (["--at", "/x"], ConfigurationError, "nothing to publish"),
+        (["STAGE", "--tree", "T", "--at", "/x"], ConfigurationError, "STAGE and --tree"),
+        (["--tree", "T", "--at", "x"], ConfigurationError, "slash"),
+        (["--tree", "T", "--at", "/a/../b"], StorageError, "nothing can be put"),
+        (["--tree", "T", "--at", "/channels/jets"], ImmutableError, "/channels"),
+        (["--tree", "T", "--at", "/x", "--channel", "prod"], ConfigurationError, "of a release"),
+        (["--tree", "T", "--at", "/x", "--owner", "root"], ConfigurationError, "UID:GID"),
+        (["--tree", "T", "--at", "/x", "--max-weight", "9"], ConfigurationError, "--autocatalogs"),
+        (["--tree", "T", "--at", "/x", "--uncompressed", "\\a"], ConfigurationError, "backslash"),
+        (["--tree", "T", "--at", "/x", "--dirtab", "none"], StorageError, "cannot read none"),
+        (["--delete", "/x", "--checksum"], ConfigurationError, "--checksum is of a tree"),
+    ],
+)
+def test_words_that_do_not_go_together(yard: Yard, words: list[str], error: type[Error], says: str) -> None:
+    yard.capture.readouterr()
+    there = [str(yard.root / "tree") if word == "T" else word for word in words]
+    assert yard.say(*there, *(["--state", str(yard.root / "state")] if "T" in words else [])) == error.exit_code
+    out, err = yard.capture.readouterr()
+    assert out == ""
+    assert says in err.splitlines()[-1]
+    assert yard.place.open(publishing.later()).manifest.revision == 1

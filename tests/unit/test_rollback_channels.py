@@ -18,7 +18,7 @@ from headstart.inspect import survey, verify
 from headstart.keys import RepositoryKeys
 from headstart.names import ChannelName, ReleaseId, StackName
 from headstart.release import Release
-from headstart.repository import Channel, ChannelAction, RollbackPlan, publish, publish_tree, roll_back
+from headstart.repository import Channel, ChannelAction, RollbackPlan, Wanted, publish, publish_tree, roll_back
 from headstart.repository.channels import channels_of
 from headstart.source import Anchors, Opened, open_source, parse
 from headstart.stage import open_stage
@@ -178,7 +178,7 @@ def test_a_forged_pointer_stops_a_rollback(site: Site, quick_disk: Path) -> None
     forged.mkdir()
     prod = site.pointers()["prod"]
     (forged / "prod.json").write_bytes(prod.signed(simulator.channel_signer("thief")))
-    publish_tree(site.place.target, str(forged), b"/channels/jets", site.now)
+    publish_tree(site.place.target, Wanted(directory=str(forged), at=b"/channels/jets"), site.now)
     with pytest.raises(TrustError):
         roll_back(site.place.target, ByRevision(Revision(2)), site.now)
 

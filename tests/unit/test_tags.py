@@ -18,6 +18,7 @@ from headstart.repository import (
     Repository,
     Settings,
     Tagging,
+    Wanted,
     adding,
     change_tags,
     moving,
@@ -303,7 +304,9 @@ def test_a_tag_for_a_publication_of_nothing_new_names_what_is_there(line: Timeli
     tree = line.root / "tree"
     assert (tree / "file").read_text() == f"state {number}"
     means = Means(tagging=Tagging(name="named"))
-    after = publish_tree(line.place.target, str(tree), b"/tree", line.now + HOUR, means)
+    after = publish_tree(
+        line.place.target, Wanted(directory=str(tree), at=b"/tree"), line.now + HOUR, means
+    ).manifest
     assert (after.revision, after.root_catalog) == (4, before.root_catalog)
     assert tags(line.place.open(line.now + HOUR))["named"].revision == 4
 

@@ -1,4 +1,4 @@
-"""``headstart publish``: a staged release into a repository."""
+"""``headstart publish``: a staged release, or any directory, into a repository."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from headstart.cli.trees import add_tree_arguments, check_words, run_tree
 from headstart.console import Console
 from headstart.cvmfs.history import check_new_name
 from headstart.errors import ConfigurationError
@@ -19,7 +20,9 @@ from headstart.store import DirectoryStore
 
 HELP = """\
 Publish a staged release as a new revision of a repository, and with --channel
-point a channel at it. What is published already is not published again."""
+point a channel at it. What is published already is not published again.
+With --tree, make a path of the repository what any directory is: only what has
+changed since the last time is read, and nothing new is no new revision."""
 _DAYS = 30
 _WORDS = {
     Action.PUBLISH: "to publish",
@@ -31,7 +34,9 @@ _WORDS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the command line."""
-    parser.add_argument("stage", metavar="STAGE", help="the directory that a build staged the release in")
+    parser.add_argument(
+        "stage", metavar="STAGE", nargs="?", help="the directory that a build staged the release in"
+    )
     parser.add_argument("--storage", required=True, metavar="DIR", help="the repository's storage")
     parser.add_argument("--keys", required=True, metavar="KEYDIR", help="the directory of its keys")
     parser.add_argument("--channel", metavar="NAME", help="point this channel at the release")
@@ -52,10 +57,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_tree_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Publish, or print the plan."""
+    check_words(args)
+    return _run_stage(args) if args.stage is not None else run_tree(args, os.environ, _tagging(args))
+
+
+def _run_stage(args: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     days = _DAYS if args.expires_days is None else args.expires_days
     if not 1 <= days <= 3650:

@@ -6,8 +6,7 @@ import os
 import sys
 from datetime import UTC, datetime
 
-from headstart.cli import status, tags, whitelists
-from headstart.cli import repo_check, repo_gc
+from headstart.cli import repo_check, repo_gc, status, tags, whitelists
 from headstart.console import Console
 from headstart.cvmfs.objects import Algorithm
 from headstart.errors import KeyFileError
@@ -52,12 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         whitelists.add_resign,
         whitelists.add_rollover,
         status.add_status,
-        declare(verbs)
-        repo_check.add,
-        repo_gc.add,
         repo_check.add,
         repo_gc.add,
     ):
+        declare(verbs)
 
 
 def run(args: argparse.Namespace) -> int:

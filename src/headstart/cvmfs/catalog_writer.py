@@ -6,7 +6,7 @@ hashes, link counts, flags and counters all come from the entries.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from headstart.cvmfs.check import count_entry
@@ -34,7 +34,7 @@ from headstart.cvmfs.entry import (
     path_hash,
 )
 from headstart.cvmfs.objects import Digest, Revision
-from headstart.cvmfs.rows import COUNTER_NAMES, Counters, Nested, Statistics
+from headstart.cvmfs.rows import COUNTER_NAMES, GROUP_SHIFT, Counters, Nested, Statistics
 
 _SCHEMA: Final = """
 CREATE TABLE properties (key TEXT, value TEXT, CONSTRAINT pk_properties PRIMARY KEY (key));
@@ -100,6 +100,8 @@ def write_catalog(
         nested: the catalog of each ``Mountpoint`` among the entries.
         subtree: what all catalogs below this one count, themselves and what is below them.
     """
+    entries = numbered(entries)
+    members = Counter(entry.stat.link_group for _, entry in entries)
     own: Counter[str] = Counter(nested=len(nested))
     for _, entry in entries:
         own.update(count_entry(entry))
@@ -111,13 +113,42 @@ def write_catalog(
         _SCHEMA,
         (
             (_INSERT_PROPERTY, iter(_properties(heading))),
-            (_INSERT_ENTRY, (_row(heading, path, entry, directories) for path, entry in entries)),
+            (_INSERT_ENTRY, (_row(heading, path, entry, (directories, members)) for path, entry in entries)),
             (_INSERT_CHUNK, _chunk_rows(entries)),
             (_INSERT_NESTED, references),
             (_INSERT_COUNTER, _counter_rows(statistics)),
         ),
     )
     return WrittenCatalog(database=database, statistics=statistics)
+
+
+def numbered(entries: Sequence[tuple[bytes, Entry]]) -> Sequence[tuple[bytes, Entry]]:
+    """The same entries with their hard-link groups counted from 1, in the order of their first names.
+
+    A group is of one directory, and its members differ in nothing but their names (format section 9.3): one
+    that is left alone, or is not what the first of its group is, becomes a file of its own.
+    """
+    groups: dict[tuple[bytes, int], list[tuple[bytes, Entry]]] = {}
+    for path, entry in entries:
+        if entry.stat.link_group:
+            groups.setdefault((parent_of(path), entry.stat.link_group), []).append((path, entry))
+    if not groups:
+        return entries
+    numbers: dict[bytes, int] = {}
+    number = 0
+    for members in groups.values():
+        first = members[0][1]
+        same = [path for path, entry in members if replace(entry, name=first.name) == first]
+        if len(same) > 1:
+            number += 1
+            numbers |= dict.fromkeys(same, number)
+    return [(path, _in_group(entry, numbers.get(path, 0))) for path, entry in entries]
+
+
+def _in_group(entry: Entry, number: int) -> Entry:
+    if entry.stat.link_group == number:
+        return entry
+    return replace(entry, stat=replace(entry.stat, link_group=number))
 
 
 def is_directory(entry: Entry) -> bool:
@@ -139,13 +170,19 @@ def _properties(heading: Heading) -> list[tuple[str, str | bytes]]:
     return rows
 
 
-def _row(heading: Heading, path: bytes, entry: Entry, directories: Counter[bytes]) -> tuple[Any, ...]:
+def _row(
+    heading: Heading, path: bytes, entry: Entry, counts: tuple[Counter[bytes], Counter[int]]
+) -> tuple[Any, ...]:
+    directories, members = counts
     at_root = path == heading.mountpoint
     flags, links, digest, size, target = _details(entry)
     if at_root and path:
         flags |= FLAG_NESTED_ROOT
+    group = entry.stat.link_group
     if isinstance(entry, Directory):
         links = 2 + directories[path]
+    elif group:
+        links = group << GROUP_SHIFT | members[group]
     return (
         *path_hash(path),
         *(path_hash(parent_of(path)) if path else (0, 0)),

@@ -8,15 +8,20 @@ at its mountpoint says is dropped in favour of that one, so publishing the same 
 
 A catalog's subtree counters follow by difference, so that the catalogs of other releases need not be read: what
 a child counted is taken off when it is opened or removed, and put on when it is written.
+
+A graft is held in memory whole. A tree of any size comes the other way round: ``close`` writes one catalog
+after the other, children first, and hands it on; what is left of it is a ``Branch``, the row and the
+reference that its parent needs; ``put`` hangs the topmost of them into what is there.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from headstart.cvmfs.catalog import Catalog
-from headstart.cvmfs.catalog_writer import Heading, is_directory, write_catalog
+from headstart.cvmfs.catalog_writer import Heading, is_directory, numbered, write_catalog
 from headstart.cvmfs.entry import (
+    AUTO_MARKER,
     MARKER,
     Directory,
     Entry,
@@ -27,71 +32,15 @@ from headstart.cvmfs.entry import (
     parent_of,
     valid_path,
 )
+from headstart.cvmfs.forest import Forest, ancestors
 from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName, Revision
 from headstart.cvmfs.rows import Counters, Nested, Statistics
-from headstart.cvmfs.trust import nested_catalog, open_nested
-from headstart.errors import StorageError
+from headstart.errors import StorageError, UnknownError
 
-Fetch = Callable[[ObjectName], bytes]
-"""Reads an object as stored."""
+__all__ = ["Branch", "Edited", "Edition", "Forest", "Graft", "Manner", "NewCatalog", "Region"]
+
 _RESERVED: Final = b"/.cvmfs"
 """The format's own hidden directory (format section 12)."""
-
-
-class Forest:
-    """The catalogs of one revision, opened when they are needed."""
-
-    def __init__(self, root: Catalog, digest: Digest, fetch: Fetch) -> None:
-        self._fetch = fetch
-        self._opened: dict[bytes, tuple[Catalog, Digest]] = {b"": (root, digest)}
-
-    def mounted(self, mountpoint: bytes) -> tuple[Catalog, Digest] | None:
-        """The catalog mounted at exactly this path, and its name; None where there is none."""
-        if mountpoint in self._opened:
-            return self._opened[mountpoint]
-        parent = self.holder(mountpoint)
-        if mountpoint not in parent.nested:
-            return None
-        name = nested_catalog(parent, mountpoint)
-        self._opened[mountpoint] = open_nested(parent, mountpoint, self._fetch(name)), name.digest
-        return self._opened[mountpoint]
-
-    def holder(self, path: bytes) -> Catalog:
-        """The catalog whose parent side holds, or would hold, the row of ``path``."""
-        catalog = self._opened[b""][0]
-        for ancestor in ancestors(path):
-            if ancestor in catalog.nested:
-                found = self.mounted_in(catalog, ancestor)
-                catalog = found
-        return catalog
-
-    def mounted_in(self, parent: Catalog, mountpoint: bytes) -> Catalog:
-        """The catalog nested in ``parent`` at ``mountpoint``."""
-        if mountpoint not in self._opened:
-            name = nested_catalog(parent, mountpoint)
-            self._opened[mountpoint] = open_nested(parent, mountpoint, self._fetch(name)), name.digest
-        return self._opened[mountpoint][0]
-
-    def lookup(self, path: bytes) -> Entry | None:
-        """The entry at a path; a ``Mountpoint`` where a nested catalog is mounted."""
-        return self.holder(path).lookup(path)
-
-    def catalogs(self) -> Iterator[Catalog]:
-        """All catalogs, parents first."""
-        waiting = [b""]
-        while waiting:
-            found = self.mounted(waiting.pop())
-            if found is not None:
-                yield found[0]
-                waiting += sorted(found[0].nested, reverse=True)
-
-
-def ancestors(path: bytes) -> Iterator[bytes]:
-    """The directories above ``path``, from below the root downward, without the root and without itself."""
-    at = path.find(b"/", 1)
-    while at > 0:
-        yield path[:at]
-        at = path.find(b"/", at + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,8 +82,39 @@ class NewCatalog:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Branch:
+    """A nested catalog that is written, or stays as it is."""
+
+    row: Mountpoint
+    """What its parent says of its root."""
+    reference: Nested
+    total: Counters | None
+    """What it and all below it count; None where it is the one that is mounted there at present."""
+    before: Counters | None = None
+    """What the one that is mounted there at present counts, where that is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """One catalog's share of a tree."""
+
+    entries: dict[bytes, Entry] = field(default_factory=dict)
+    """By absolute path; of its topmost directory too. No mountpoints: those are branches."""
+    branches: dict[bytes, Branch] = field(default_factory=dict)
+    """The catalogs that hang from it, by mountpoint."""
+
+    def rows(self) -> dict[bytes, Entry]:
+        """All that is to stand in the catalog."""
+        return self.entries | {path: branch.row for path, branch in self.branches.items()}
+
+    def references(self) -> dict[bytes, Nested]:
+        """Of the nested catalogs."""
+        return {path: branch.reference for path, branch in self.branches.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Edited:
-    """The outcome: the new catalogs, the root's last."""
+    """The outcome: the new catalogs that were not handed on before, the root's last."""
 
     catalogs: tuple[NewCatalog, ...]
 
@@ -161,11 +141,21 @@ class _Draft:
 
 
 class Edition:
-    """One change of a repository, of any number of grafts."""
+    """One change of a repository, of any number of grafts.
 
-    def __init__(self, base: Forest | None, manner: Manner) -> None:
+    Args:
+        base: the present state; None for a new repository.
+        manner: how catalogs are written.
+        deliver: takes each nested catalog as soon as it is written; without it they are kept to the end.
+    """
+
+    def __init__(
+        self, base: Forest | None, manner: Manner, deliver: Callable[[NewCatalog], None] | None = None
+    ) -> None:
         self._base: Final = base
         self._manner: Final = manner
+        self._deliver: Final = deliver
+        self._kept: Final[list[NewCatalog]] = []
         self._drafts: dict[bytes, _Draft] = {}
         if base is None:
             stat = Stat(mode=0o755, mtime=manner.when, uid=manner.owner[0], gid=manner.owner[1])
@@ -188,27 +178,128 @@ class Edition:
         self._remove(holder, graft.path)
         self._plant(graft, holder)
 
+    def close(self, mountpoint: bytes, region: Region, present: Mapping[bytes, Entry] | None = None) -> Branch:
+        """Write a nested catalog, all of whose own nested catalogs are written.
+
+        Args:
+            mountpoint: where it is to be mounted.
+            region: what is to be in it.
+            present: the entries of the catalog that is mounted there now, if somebody has read them.
+
+        Returns:
+            What its parent has to know. Nothing is written where the present catalog says the same.
+        """
+        old = self._mounted(mountpoint)
+        draft = _Draft(mountpoint=mountpoint, entries=region.rows(), nested=region.references())
+        draft.subtree = self._difference(old.nested if old is not None else {}, region.branches)
+        if old is not None:
+            draft.subtree += old.statistics.subtree
+        reference, statistics, catalog = self._write(draft, present)
+        if catalog is not None:
+            self._hand_on(catalog)
+        if self._base is not None:
+            self._base.forget(mountpoint)
+        return Branch(
+            row=_mountpoint(draft),
+            reference=reference,
+            total=None if catalog is None else statistics.total,
+            before=None if old is None else old.statistics.total,
+        )
+
+    def put(self, path: bytes, region: Region) -> None:
+        """Put a tree at a path, in place of whatever is there, all of whose nested catalogs are written.
+
+        Args:
+            path: where.
+            region: the part of the tree that has no catalog of its own; where the whole of it has one, the
+                branch at ``path`` alone.
+
+        Raises:
+            StorageError: on the way there lies something else than directories, or what would be lost.
+        """
+        _check_path(path)
+        if path == b"":
+            old = self._mounted(b"")
+            self._drafts.clear()
+            draft = _Draft(mountpoint=b"", entries=region.rows(), nested=region.references())
+            draft.subtree = self._difference(old.nested if old is not None else {}, region.branches)
+            if old is not None:
+                draft.subtree += old.statistics.subtree
+            self._drafts[b""] = draft
+            return
+        holder = self._descend(path)
+        if path not in holder.entries:
+            self._touch(holder, parent_of(path))
+        for at in [at for at in holder.entries if at == path or is_below(at, path)]:
+            del holder.entries[at]
+        present = {at: holder.nested.pop(at) for at in list(holder.nested) if at == path or is_below(at, path)}
+        holder.subtree += self._difference(present, region.branches)
+        holder.entries |= region.rows()
+        holder.nested |= region.references()
+
+    def remove(self, path: bytes) -> None:
+        """Take something away, with all below it.
+
+        Raises:
+            UnknownError: there is nothing.
+            StorageError: it cannot be taken away: the root, or what makes a directory a catalog.
+        """
+        _check_path(path)
+        if path == b"" or name_of(path) in (MARKER, AUTO_MARKER):
+            raise StorageError(f"{path.decode(errors='replace') or '/'} cannot be removed by itself")
+        if self._base is None or self._base.lookup(path) is None:
+            raise UnknownError(f"there is no {path.decode(errors='replace')} in the repository")
+        holder = self._descend(path)
+        self._remove(holder, path)
+        self._touch(holder, parent_of(path))
+
+    def _difference(self, present: Mapping[bytes, Nested], branches: Mapping[bytes, Branch]) -> Counters:
+        """What the subtree counters of a catalog change by, when some that are nested in it become others."""
+        change = Counters()
+        for at in present:
+            branch = branches.get(at)
+            if branch is None or branch.total is not None:
+                before = branch.before if branch is not None else None
+                change -= before if before is not None else self._total(at)
+        for at, branch in branches.items():
+            if branch.total is not None:
+                change += branch.total
+            elif at not in present:
+                change += self._total(at)
+        return change
+
+    def _mounted(self, mountpoint: bytes) -> Catalog | None:
+        found = self._base.mounted(mountpoint) if self._base is not None else None
+        return None if found is None else found[0]
+
+    def _total(self, mountpoint: bytes) -> Counters:
+        """What a catalog that is mounted at present counts, with all below it."""
+        catalog = self._mounted(mountpoint)
+        if catalog is None or self._base is None:
+            raise StorageError(f"no catalog is mounted at {mountpoint!r}")
+        self._base.forget(mountpoint)
+        return catalog.statistics.total
+
+    def _hand_on(self, catalog: NewCatalog) -> None:
+        if self._deliver is not None and catalog.mountpoint:
+            self._deliver(catalog)
+        else:
+            self._kept.append(catalog)
+
     def finish(self) -> Edited:
         """Write what has changed."""
-        written: list[NewCatalog] = []
         for mountpoint in sorted(self._drafts, key=lambda path: (path.count(b"/"), path), reverse=True):
             draft = self._drafts[mountpoint]
             reference, statistics, catalog = self._write(draft)
             if catalog is not None:
-                written.append(catalog)
+                self._hand_on(catalog)
             if mountpoint:
                 self._hang(draft, reference, statistics)
-        return Edited(catalogs=tuple(written))
+        return Edited(catalogs=tuple(self._kept))
 
     def _hang(self, draft: _Draft, reference: Nested, statistics: Statistics) -> None:
         parent = self._draft_above(draft.mountpoint)
-        root = draft.root()
-        links = 2 + sum(
-            is_directory(entry) and parent_of(path) == draft.mountpoint for path, entry in draft.entries.items()
-        )
-        parent.entries[draft.mountpoint] = Mountpoint(
-            name=root.name, stat=root.stat, size=root.size, links=links
-        )
+        parent.entries[draft.mountpoint] = _mountpoint(draft)
         parent.nested[draft.mountpoint] = reference
         parent.subtree += statistics.total
 
@@ -218,12 +309,15 @@ class Edition:
             above = parent_of(above)
         return self._drafts[above]
 
-    def _write(self, draft: _Draft) -> tuple[Nested, Statistics, NewCatalog | None]:
+    def _write(
+        self, draft: _Draft, present: Mapping[bytes, Entry] | None = None
+    ) -> tuple[Nested, Statistics, NewCatalog | None]:
         old = self._base.mounted(draft.mountpoint) if self._base is not None else None
+        rows = numbered(sorted(draft.entries.items()))
         manner = self._manner
         follows = manner.follows if not draft.mountpoint else None
-        same = old is not None and old[0].nested == draft.nested and dict(old[0].entries()) == draft.entries
-        if old is not None and same and follows is None:
+        unlike = old is None or follows is not None or old[0].nested != draft.nested
+        if old is not None and not unlike and _same(old[0], rows, present):
             return self._reference(draft.mountpoint, old[1]), old[0].statistics, None
         if draft.mountpoint:
             revision = Revision(old[0].revision + 1 if old is not None else 1)
@@ -236,7 +330,7 @@ class Edition:
             ttl=manner.ttl,
             previous=follows or (old[1] if old is not None else None),
         )
-        made = write_catalog(heading, sorted(draft.entries.items()), draft.nested, draft.subtree)
+        made = write_catalog(heading, rows, draft.nested, draft.subtree)
         stored = manner.encode(made.database)
         digest = manner.algorithm.digest(stored)
         size = len(made.database)
@@ -332,9 +426,31 @@ class Edition:
             place.entries[path] = entry
 
 
+def _same(catalog: Catalog, rows: Sequence[tuple[bytes, Entry]], present: Mapping[bytes, Entry] | None) -> bool:
+    """Whether a catalog says just this."""
+    own = catalog.statistics.own
+    if own.regular + own.symlink + own.special + own.dir != len(rows) or catalog.beyond_us():
+        return False
+    found = dict(catalog.entries()) if present is None else present
+    return len(found) == len(rows) and all(found.get(path) == entry for path, entry in rows)
+
+
+def _mountpoint(draft: _Draft) -> Mountpoint:
+    """The row that the parent of a catalog has of its root."""
+    root = draft.root()
+    links = 2 + sum(
+        is_directory(entry) and parent_of(path) == draft.mountpoint for path, entry in draft.entries.items()
+    )
+    return Mountpoint(name=root.name, stat=root.stat, size=root.size, links=links)
+
+
+def _check_path(path: bytes) -> None:
+    if not valid_path(path) or path == _RESERVED or is_below(path, _RESERVED):
+        raise StorageError(f"nothing can be put at {path!r}", hint="name a normal absolute path")
+
+
 def _check(graft: Graft) -> None:
-    if not valid_path(graft.path) or graft.path == _RESERVED or is_below(graft.path, _RESERVED):
-        raise StorageError(f"nothing can be put at {graft.path!r}", hint="name a normal absolute path")
+    _check_path(graft.path)
     if graft.path not in graft.entries:
         raise StorageError(f"there is nothing to put at {graft.path!r}")
     for path, entry in graft.entries.items():

@@ -20,6 +20,8 @@ DIRECTORY_SIZE: Final = 4096
 """What a directory's size column says by convention."""
 MARKER: Final = b".cvmfscatalog"
 """The file that makes its directory a nested catalog (format section 9.5)."""
+AUTO_MARKER: Final = b".cvmfsautocatalog"
+"""The file beside it where the publisher made the catalog for its weight."""
 
 FLAG_DIRECTORY: Final = 1
 FLAG_MOUNTPOINT: Final = 2
@@ -56,6 +58,9 @@ class Stat:
     gid: int = 0
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     """Extended attributes, sorted by key."""
+    link_group: int = 0
+    """Entries of one directory with the same number are names of one file (format section 9.3); 0 for one name.
+    Directories have none. Numbers need be unique in a directory only: whoever writes a catalog counts anew."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

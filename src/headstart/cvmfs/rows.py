@@ -49,6 +49,8 @@ TABLES: Final = frozenset(
     {"properties", "catalog", "chunks", "nested_catalogs", "bind_mountpoints", "statistics"}
 )
 LINKS_MASK: Final = 0xFFFFFFFF
+GROUP_SHIFT: Final = 32
+"""The column ``hardlinks`` holds the group above and the number of names below this bit."""
 _TYPE_FLAGS: Final = (
     FLAG_DIRECTORY | FLAG_MOUNTPOINT | FLAG_FILE | FLAG_SYMLINK | FLAG_SPECIAL | FLAG_NESTED_ROOT | FLAG_CHUNKED
 )
@@ -251,6 +253,7 @@ class Rows:
                 uid=row.uid,
                 gid=row.gid,
                 xattrs=unpack_xattrs(row.xattr),
+                link_group=0 if modes.S_ISDIR(row.mode) else row.hardlinks >> GROUP_SHIFT,
             )
         except CorruptError as error:
             raise self._refused(row, error.message) from error

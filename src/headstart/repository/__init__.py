@@ -10,6 +10,12 @@ from headstart.repository.publish import (
     Step,
     plan,
     publish,
+)
+from headstart.repository.publish_tree import (
+    OURS,
+    TreePublished,
+    Wanted,
+    delete_path,
     publish_tree,
 )
 from headstart.repository.rollback import ChannelAction, RollbackPlan, plan_rollback, roll_back
@@ -17,6 +23,7 @@ from headstart.repository.state import Repository, Settings, Tagging
 from headstart.repository.tags import TagAction, TagPlan, adding, change_tags, moving, removing
 
 __all__ = [
+    "OURS",
     "Action",
     "AllKeys",
     "Channel",
@@ -31,9 +38,12 @@ __all__ = [
     "TagAction",
     "TagPlan",
     "Tagging",
+    "TreePublished",
+    "Wanted",
     "adding",
     "change_tags",
     "create",
+    "delete_path",
     "moving",
     "plan",
     "plan_rollback",

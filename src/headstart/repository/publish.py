@@ -14,7 +14,6 @@ from typing import Final
 from headstart.channel import ROOT_PATH, Pointer, pointer_path
 from headstart.cvmfs.edition import Graft
 from headstart.cvmfs.entry import Entry
-from headstart.cvmfs.manifest import Manifest
 from headstart.cvmfs.objects import Revision
 from headstart.errors import ImmutableError, KeyFileError, TrustError
 from headstart.ingest import Ingested, Progress, Recipe, ingest, verify
@@ -25,7 +24,7 @@ from headstart.repository.create import small_file
 from headstart.repository.state import NO_TAGS, Repository, Settings, Tagging
 from headstart.stage import StagedRelease, StagedTree
 from headstart.store import Store
-from headstart.tree import AS_IT_IS, Manners, Source, Staged, walk
+from headstart.tree import Source, Staged
 
 POINTER_DAYS: Final = 30
 _RECORD_LIMIT: Final = 1 << 28
@@ -196,7 +195,7 @@ def publish(
         repository = Repository.open(store, keys, now)
         todo = plan(repository, staged, channel, now)
         means.announce(todo)
-        settings = _settings(repository, means)
+        settings = settings_of(repository, means)
         edition = repository.edition(now, settings)
         objects = stored = 0
         for tree, step in zip(staged.trees, todo.steps, strict=False):
@@ -207,7 +206,7 @@ def publish(
             taken = ingest(
                 tree.files,
                 into,
-                _recipe(repository, means),
+                recipe_of(repository, means),
                 expected=tree.expected,
                 progress=means.progress,
             )
@@ -221,40 +220,6 @@ def publish(
     return Published(plan=todo, revision=manifest.revision, objects=objects, stored=stored)
 
 
-def publish_tree(
-    target: tuple[Store, RepositoryKeys],
-    directory: str,
-    at: bytes,
-    now: datetime,
-    means: Means | None = None,
-    manners: Manners = AS_IT_IS,
-) -> Manifest:
-    """Make a path of the repository a copy of any directory, as the real publisher would.
-
-    Args:
-        target: the storage and the keys of its repository.
-        directory: what to copy.
-        at: where; empty for the root.
-        now: UTC.
-        means: how to work.
-        manners: what to keep of owners, modes and attributes.
-
-    Returns:
-        The repository's manifest, new unless nothing changed.
-    """
-    store, keys = target
-    means = means or Means()
-    with store.transaction() as into:
-        repository = Repository.open(store, keys, now)
-        settings = _settings(repository, means)
-        entries = dict(walk(directory, at=at, manners=manners))
-        files = {path: entry for path, entry in entries.items() if isinstance(entry, Source)}
-        taken = ingest(files, into, _recipe(repository, means), expected={}, progress=means.progress)
-        edition = repository.edition(now, settings)
-        edition.graft(_graft(at, entries, taken))
-        return repository.commit(edition.finish(), into, now, settings)
-
-
 def _graft(path: bytes, entries: Mapping[bytes, Staged], taken: Ingested) -> Graft:
     done: dict[bytes, Entry] = {
         at: taken.entries[at] if isinstance(entry, Source) else entry for at, entry in entries.items()
@@ -262,7 +227,8 @@ def _graft(path: bytes, entries: Mapping[bytes, Staged], taken: Ingested) -> Gra
     return Graft(path=path, entries=done)
 
 
-def _settings(repository: Repository, means: Means) -> Settings:
+def settings_of(repository: Repository, means: Means) -> Settings:
+    """What the repository is like, and how catalogs are compressed."""
     manifest = repository.manifest
     return Settings(
         algorithm=manifest.algorithm,
@@ -273,7 +239,8 @@ def _settings(repository: Repository, means: Means) -> Settings:
     )
 
 
-def _recipe(repository: Repository, means: Means) -> Recipe:
+def recipe_of(repository: Repository, means: Means) -> Recipe:
+    """How files become objects of the repository."""
     recipe = means.recipe
     return Recipe(
         algorithm=repository.manifest.algorithm,
@@ -281,4 +248,5 @@ def _recipe(repository: Repository, means: Means) -> Recipe:
         compress=recipe.compress,
         sizes=recipe.sizes,
         workers=recipe.workers,
+        uncompressed=recipe.uncompressed,
     )

@@ -247,8 +247,10 @@ class Repository:
         """The time of the next state: now, but never before the present one's."""
         return max(int(now.timestamp()), self.manifest.timestamp, self.forest.holder(b"").last_modified)
 
-    def edition(self, now: datetime, settings: Settings) -> Edition:
-        """Begin the next state."""
+    def edition(
+        self, now: datetime, settings: Settings, deliver: Callable[[NewCatalog], None] | None = None
+    ) -> Edition:
+        """Begin the next state; ``deliver`` takes nested catalogs as they are written, see ``Edition``."""
         manner = Manner(
             revision=Revision(self.manifest.revision + 1),
             when=self.when(now),
@@ -256,7 +258,7 @@ class Repository:
             algorithm=self.manifest.algorithm,
             encode=settings.encode,
         )
-        return Edition(self.forest, manner)
+        return Edition(self.forest, manner, deliver)
 
     def commit(self, edited: Edited, into: Transaction, now: datetime, settings: Settings) -> Manifest:
         """Make an edition the present state; everything it names must have been put already.
@@ -365,7 +367,7 @@ def advance(step: Advance, now: datetime) -> Manifest:
     """
     algorithm, draft = step.draft.algorithm, step.draft
     for catalog in step.catalogs:
-        _check(catalog)
+        check_catalog(catalog)
         step.into.put(catalog.name, catalog.stored)
     certificate = _put(step, deflate(step.keys.certificate_pem), Kind.CERTIFICATE)
     history = draft.history
@@ -391,7 +393,7 @@ def _put(step: Advance, stored: bytes, kind: Kind) -> Digest:
     return digest
 
 
-def _check(new: NewCatalog) -> None:
+def check_catalog(new: NewCatalog) -> None:
     """Read a catalog back before anybody else does."""
     what = str(new.name)
     database = inflate(new.stored, limit=new.size, what=what)

@@ -1,0 +1,231 @@
+"""``headstart publish --tree`` and ``--delete``: any directory as a path of a repository."""
+
+import argparse
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from headstart.cli.tags import target_of
+from headstart.console import Console
+from headstart.cvmfs.balance import Weights
+from headstart.cvmfs.dirtab import pathspec
+from headstart.errors import ConfigurationError, ImmutableError, StorageError
+from headstart.ingest import Recipe
+from headstart.repository import (
+    OURS,
+    Means,
+    Tagging,
+    TreePublished,
+    Wanted,
+    delete_path,
+    publish_tree,
+)
+from headstart.tree import Manners
+
+_TREE_ONLY = {
+    "owner": "--owner",
+    "no_xattrs": "--no-xattrs",
+    "nanoseconds": "--nanoseconds",
+    "autocatalogs": "--autocatalogs",
+    "max_weight": "--max-weight",
+    "min_weight": "--min-weight",
+    "dirtab": "--dirtab",
+    "uncompressed": "--uncompressed",
+    "state": "--state",
+    "checksum": "--checksum",
+}
+
+
+def add_tree_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what concerns any directory instead of a stage."""
+    tree = parser.add_argument_group(
+        "any directory", "instead of a stage: make a path of the repository what a directory is"
+    )
+    tree.add_argument("--tree", metavar="DIR", help="publish this directory; what is not in it is removed")
+    tree.add_argument("--at", metavar="PATH", help="at this path of the repository; / is its root")
+    tree.add_argument("--delete", metavar="PATH", help="remove this path from the repository")
+    tree.add_argument("--owner", metavar="UID:GID", help="owner of everything (default: as on disk)")
+    tree.add_argument("--no-xattrs", action="store_true", help="leave extended attributes behind")
+    tree.add_argument("--nanoseconds", action="store_true", help="keep times to the nanosecond")
+    tree.add_argument("--autocatalogs", action="store_true", help="divide catalogs that are too large")
+    tree.add_argument("--max-weight", type=int, metavar="N", help="entries that are too many (default: 100000)")
+    tree.add_argument("--min-weight", type=int, metavar="N", help="entries that are too few (default: 1000)")
+    tree.add_argument(
+        "--dirtab",
+        metavar="FILE",
+        help="rules for nested catalogs (default: .cvmfsdirtab in the root directory)",
+    )
+    tree.add_argument(
+        "--uncompressed",
+        metavar="PATTERN",
+        action="append",
+        help="store files whose path below DIR is like this as they are, such as '*.gz'; may be repeated",
+    )
+    tree.add_argument(
+        "--state", metavar="FILE", help="where to remember what DIR looked like (default: at home)"
+    )
+    tree.add_argument("--checksum", action="store_true", help="read every file, whatever is remembered")
+
+
+def check_words(args: argparse.Namespace) -> None:
+    """See that the words are of one kind of publication.
+
+    Raises:
+        ConfigurationError: they are not.
+    """
+    kinds = [
+        word
+        for word, value in (("STAGE", args.stage), ("--tree", args.tree), ("--delete", args.delete))
+        if value
+    ]
+    if len(kinds) != 1:
+        said = " and ".join(kinds) or "nothing"
+        raise ConfigurationError(
+            f"{said} to publish", hint="name a STAGE, or --tree DIR --at PATH, or --delete PATH"
+        )
+    if (args.tree is None) != (args.at is None):
+        raise ConfigurationError("--tree and --at go together", hint="--tree DIR --at /PATH")
+    if args.stage is None and (args.channel or args.expires_days is not None):
+        raise ConfigurationError("--channel and --expires-days are of a release, and this is none")
+    given = [word for name, word in _TREE_ONLY.items() if getattr(args, name)]
+    if args.tree is None and given:
+        raise ConfigurationError(f"{given[0]} is of a tree, and none is named", hint="add --tree DIR --at PATH")
+
+
+def run_tree(args: argparse.Namespace, env: Mapping[str, str], tagging: Tagging) -> int:
+    """Publish a directory, or remove a path."""
+    now = datetime.now(UTC)
+    console = Console(sys.stderr)
+    at = _path_of(args.at if args.delete is None else args.delete)
+    target = target_of(args)
+    means = Means(recipe=_recipe(args), tagging=tagging)
+    if args.delete is not None:
+        done = delete_path(target, at, now, means, rehearse=args.dry_run)
+    else:
+        done = publish_tree(target, _wanted(args, at, env), now, means, rehearse=args.dry_run)
+    _talk(console, done, args)
+    if args.json:
+        sys.stdout.write(json.dumps(_summary(done, args, at)) + "\n")
+    else:
+        sys.stdout.write(f"{done.manifest.revision}\n")
+    return 0
+
+
+def _path_of(word: str) -> bytes:
+    if not word.startswith("/"):
+        raise ConfigurationError(f"{word} is no path of a repository", hint="it begins with a slash")
+    at = os.fsencode(word.rstrip("/"))
+    top = at.split(b"/")[1] if at else b""
+    if top in OURS:
+        raise ImmutableError(
+            f"/{top.decode()} is where Headstart publishes itself",
+            hint="publish a stage there, and everything else at another path",
+        )
+    return at
+
+
+def _recipe(args: argparse.Namespace) -> Recipe:
+    rules = []
+    for pattern in args.uncompressed or ():
+        try:
+            rules.append(pathspec(os.fsencode(pattern), relaxed=True))
+        except ValueError as error:
+            raise ConfigurationError(f"--uncompressed {pattern}: {error}") from error
+    length = len(os.fsencode(args.tree or ""))
+
+    def uncompressed(place: str) -> bool:
+        below = os.fsencode(place)[length:]
+        return any(rule(below) for rule in rules)
+
+    return Recipe(workers=len(os.sched_getaffinity(0)), uncompressed=uncompressed)
+
+
+def _wanted(args: argparse.Namespace, at: bytes, env: Mapping[str, str]) -> Wanted:
+    weights = None
+    if args.autocatalogs:
+        default = Weights()
+        weights = Weights(
+            maximum=default.maximum if args.max_weight is None else args.max_weight,
+            minimum=default.minimum if args.min_weight is None else args.min_weight,
+        )
+    elif args.max_weight is not None or args.min_weight is not None:
+        raise ConfigurationError(
+            "--max-weight and --min-weight are of --autocatalogs", hint="add --autocatalogs"
+        )
+    directory = args.tree.rstrip("/") or "/"
+    return Wanted(
+        directory=directory,
+        at=at,
+        manners=Manners(
+            owner=_owner(args.owner),
+            xattrs=not args.no_xattrs,
+            nanoseconds=args.nanoseconds,
+            hardlinks=True,
+        ),
+        weights=weights,
+        dirtab=_rules(args.dirtab),
+        kept=OURS if at == b"" else frozenset(),
+        rules=repr(sorted(args.uncompressed or ())),
+        state=args.state or _default_state(args, at, env),
+        checksum=args.checksum,
+    )
+
+
+def _owner(word: str | None) -> tuple[int, int] | None:
+    if word is None:
+        return None
+    uid, colon, gid = word.partition(":")
+    numbers = [int(part) for part in (uid, gid) if part.isascii() and part.isdecimal() and len(part) <= 10]
+    if not colon or len(numbers) != 2 or max(numbers) >= 2**32:
+        raise ConfigurationError(f"--owner {word} is not of the form UID:GID, in numbers")
+    return numbers[0], numbers[1]
+
+
+def _rules(file: str | None) -> bytes | None:
+    if file is None:
+        return None
+    try:
+        with open(file, "rb") as opened:
+            return opened.read()
+    except OSError as error:
+        raise StorageError(f"cannot read {file}: {error.strerror}") from error
+
+
+def _default_state(args: argparse.Namespace, at: bytes, env: Mapping[str, str]) -> str | None:
+    home = env.get("HOME")
+    states = env.get("XDG_STATE_HOME") or (f"{home}/.local/state" if home else None)
+    if states is None:
+        return None
+    places = (os.path.realpath(args.storage), os.path.realpath(args.tree))
+    key = hashlib.sha256(b"\0".join((*map(os.fsencode, places), at))).hexdigest()
+    return f"{states}/headstart/trees/{key[:32]}.sqlite"
+
+
+def _talk(console: Console, done: TreePublished, args: argparse.Namespace) -> None:
+    if not done.changed:
+        console.step(f"{done.manifest.fqrn} stays at revision {done.manifest.revision}: nothing is new")
+        return
+    revision = done.manifest.revision + 1 if args.dry_run else done.manifest.revision
+    verb = "would be" if args.dry_run else "is"
+    console.step(
+        f"{done.manifest.fqrn} {verb} at revision {revision}: {done.read} files read, "
+        f"{done.objects} new objects, {done.stored / 1e6:.1f} MB, {len(done.catalogs)} catalogs"
+    )
+
+
+def _summary(done: TreePublished, args: argparse.Namespace, at: bytes) -> dict[str, object]:
+    return {
+        "fqrn": str(done.manifest.fqrn),
+        "path": at.decode(errors="replace") or "/",
+        "revision": done.manifest.revision,
+        "changes": done.changed,
+        "files_read": done.read,
+        "bytes_read": done.read_bytes,
+        "objects": done.objects,
+        "bytes": done.stored,
+        "catalogs": [path.decode(errors="replace") or "/" for path in done.catalogs],
+        "dry_run": args.dry_run,
+    }

@@ -1,0 +1,251 @@
+"""Publishing any directory: what is at a path of the repository becomes what the directory is."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from threading import Lock
+from typing import Final
+
+from headstart.cvmfs.balance import Weights
+from headstart.cvmfs.dirtab import DIRTAB, Dirtab
+from headstart.cvmfs.edition import NewCatalog
+from headstart.cvmfs.manifest import Manifest
+from headstart.cvmfs.objects import ObjectName
+from headstart.errors import StorageError
+from headstart.ingest import Ingestion
+from headstart.keys import RepositoryKeys
+from headstart.repository.publish import Means, recipe_of, settings_of
+from headstart.repository.state import Repository, check_catalog
+from headstart.repository.synchronize import Synchronization, Tree
+from headstart.store import Store, Transaction
+from headstart.tree import AS_IT_IS, Manners
+from headstart.treestate import SLACK, TreeState
+
+OURS: Final = frozenset({b"channels", b"julia", b"modules", b"stacks"})
+"""Names in the root directory that Headstart publishes itself, and whose content never changes."""
+_DIRTAB_LIMIT: Final = 1 << 20
+_DEFAULT_MEANS: Final = Means()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What of a directory is to be published, and how."""
+
+    directory: str
+    at: bytes
+    """The path in the repository; empty for its root."""
+    manners: Manners = AS_IT_IS
+    weights: Weights | None = None
+    """How large catalogs may become before they are divided; None to leave them as they are marked."""
+    dirtab: bytes | None = None
+    """Rules for nested catalogs; None for those in the repository's root directory."""
+    kept: frozenset[bytes] = frozenset()
+    """Names in the repository's root that stay as they are, where the directory is published there."""
+    rules: str = ""
+    """What ``Recipe.uncompressed`` goes by, as a text: other rules make another recipe."""
+    state: str | None = None
+    """The file that remembers what the directory looked like; None to read everything."""
+    checksum: bool = False
+    """Whether to read everything, whatever is remembered."""
+    slack: int = SLACK
+    """Nanoseconds before the publication: what changed since then is read again the next time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreePublished:
+    """What a publication did, or would do."""
+
+    manifest: Manifest
+    """Now the repository's, new or not."""
+    changed: bool
+    """Whether there is, or would be, a new revision."""
+    read: int
+    """Files that were read."""
+    read_bytes: int
+    objects: int
+    """New objects of files."""
+    stored: int
+    """Bytes in them."""
+    catalogs: tuple[bytes, ...]
+    """Mountpoints of the catalogs that are new, the root's as an empty path."""
+
+
+@dataclass(slots=True)
+class _Rehearsal:
+    """A transaction that writes nothing."""
+
+    store: Store
+    staged: set[str] = field(default_factory=set)
+    lock: Lock = field(default_factory=Lock)
+
+    def put(self, name: ObjectName, stored: bytes) -> bool:  # noqa: ARG002 - the protocol's
+        """See ``Transaction.put``."""
+        with self.lock:
+            if name.path in self.staged or self.store.has(name.path):
+                return False
+            self.staged.add(name.path)
+            return True
+
+    def settle(self) -> None:
+        """See ``Transaction.settle``."""
+
+    def replace(self, path: str, content: bytes) -> None:
+        """See ``Transaction.replace``."""
+
+    def delete(self, paths: Iterable[str]) -> None:
+        """Deletes nothing either."""
+
+
+def publish_tree(
+    target: tuple[Store, RepositoryKeys],
+    wanted: Wanted,
+    now: datetime,
+    means: Means = _DEFAULT_MEANS,
+    *,
+    rehearse: bool = False,
+) -> TreePublished:
+    """Make a path of the repository a copy of any directory, as the real publisher would.
+
+    Args:
+        target: the storage and the keys of its repository.
+        wanted: what to publish.
+        now: UTC; from before anybody looked at the directory.
+        means: how to work.
+        rehearse: whether to only find out what would be done, which reads but writes nothing.
+
+    Raises:
+        LockedError: somebody else publishes.
+        Error: whatever reading and writing may run into; the present state is untouched.
+    """
+    store, keys = target
+    with _transaction(store, rehearse=rehearse) as into:
+        repository = Repository.open(store, keys, now)
+        settings = settings_of(repository, means)
+        recipe = recipe_of(repository, means)
+        rules = _rules(repository, wanted)
+        tree = _tree(wanted, rules)
+        written: dict[bytes, str] = {}
+        edition = repository.edition(now, settings, _delivery(into, written))
+        horizon = int(now.timestamp()) * 1_000_000_000 - wanted.slack
+        file = None if rehearse and wanted.checksum else wanted.state
+        said = _descriptions(repository, wanted, means, rules[0])
+        with (
+            Ingestion(recipe, into, means.progress) as ingestion,
+            TreeState(file, *said, anew=wanted.checksum) as state,
+        ):
+            run = Synchronization(tree, repository.forest, edition, ingestion, (state, horizon))
+            run.run()
+            holder = repository.forest.holder(wanted.at).mountpoint
+            present = repository.forest.mounted(holder)
+            edited = edition.finish()
+            written |= {new.mountpoint: str(new.name.digest) for new in edited.catalogs}
+            manifest = repository.manifest
+            if not rehearse:
+                manifest = repository.commit(edited, into, now, settings)
+                digest = written.get(holder, str(present[1]) if present is not None else "")
+                run.remember_holder(digest)
+                state.keep()
+        return TreePublished(
+            manifest=manifest,
+            changed=edited.root is not None,
+            read=run.tally.read,
+            read_bytes=run.tally.read_bytes,
+            objects=ingestion.objects,
+            stored=ingestion.stored,
+            catalogs=tuple(sorted(written)),
+        )
+
+
+def delete_path(
+    target: tuple[Store, RepositoryKeys],
+    path: bytes,
+    now: datetime,
+    means: Means = _DEFAULT_MEANS,
+    *,
+    rehearse: bool = False,
+) -> TreePublished:
+    """Take a path out of the repository, with all below it; nothing in storage is deleted.
+
+    Raises:
+        UnknownError: there is no such path.
+        LockedError: somebody else publishes.
+        Error: whatever reading and writing may run into; the present state is untouched.
+    """
+    store, keys = target
+    with _transaction(store, rehearse=rehearse) as into:
+        repository = Repository.open(store, keys, now)
+        settings = settings_of(repository, means)
+        edition = repository.edition(now, settings)
+        edition.remove(path)
+        edited = edition.finish()
+        manifest = repository.manifest if rehearse else repository.commit(edited, into, now, settings)
+        return TreePublished(
+            manifest=manifest,
+            changed=edited.root is not None,
+            read=0,
+            read_bytes=0,
+            objects=0,
+            stored=0,
+            catalogs=tuple(sorted(new.mountpoint for new in edited.catalogs)),
+        )
+
+
+@contextmanager
+def _transaction(store: Store, *, rehearse: bool) -> Iterator[Transaction]:
+    if rehearse:
+        yield _Rehearsal(store)
+    else:
+        with store.transaction() as into:
+            yield into
+
+
+def _delivery(into: Transaction, written: dict[bytes, str]) -> Callable[[NewCatalog], None]:
+    def deliver(catalog: NewCatalog) -> None:
+        check_catalog(catalog)
+        into.put(catalog.name, catalog.stored)
+        written[catalog.mountpoint] = str(catalog.name.digest)
+
+    return deliver
+
+
+def _rules(repository: Repository, wanted: Wanted) -> tuple[bytes, str]:
+    """The text of the rules for nested catalogs, and where it is from."""
+    if wanted.dirtab is not None:
+        return wanted.dirtab, "the rules for nested catalogs"
+    if wanted.at == b"":
+        return _own_rules(wanted.directory), f"{wanted.directory}/{DIRTAB.decode()}"
+    rules = repository.content(b"/" + DIRTAB, limit=_DIRTAB_LIMIT)
+    return rules or b"", f"{repository.fqrn}: /{DIRTAB.decode()}"
+
+
+def _tree(wanted: Wanted, rules: tuple[bytes, str]) -> Tree:
+    return Tree(
+        directory=wanted.directory,
+        at=wanted.at,
+        manners=wanted.manners,
+        dirtab=Dirtab.parse(rules[0], where=rules[1]),
+        weights=wanted.weights,
+        kept=wanted.kept,
+    )
+
+
+def _own_rules(directory: str) -> bytes:
+    """The rules that a directory brings, which is to be the repository's root."""
+    place = f"{directory}/{DIRTAB.decode()}"
+    try:
+        with open(place, "rb") as file:
+            return file.read(_DIRTAB_LIMIT)
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    except OSError as error:
+        raise StorageError(f"cannot read {place}: {error.strerror}") from error
+
+
+def _descriptions(repository: Repository, wanted: Wanted, means: Means, rules: bytes) -> tuple[str, str]:
+    """What the memory of a directory depends on: how content is stored, and how it is laid out."""
+    recipe = means.recipe
+    content = (wanted.rules, repository.manifest.algorithm, recipe.compression, recipe.sizes)
+    shape = (repository.fqrn, wanted.at, wanted.manners, wanted.weights, rules, sorted(wanted.kept))
+    return repr(content), hashlib.sha256(repr(shape).encode()).hexdigest()

@@ -1,0 +1,441 @@
+"""Making a path of a repository what a directory on disk is, catalog by catalog.
+
+Theory of operation. The tree is walked once per catalog, children before parents. First the walk only
+compares what ``lstat`` says with the state that the last publication left (``headstart.treestate``): is it
+all the same, and is the catalog that was written then still mounted, then nothing of it is read, neither
+files nor catalog. Otherwise the catalog is made anew: entries from ``lstat``, contents from the present
+catalog where the state vouches for them, else from the files themselves. A catalog that comes out as it was
+stays the very same. So a publication rewrites the catalogs on the paths to what changed, and holds in memory
+one catalog of each level at most.
+
+A directory gets a catalog of its own if it holds ``.cvmfscatalog``, if a rule of ``.cvmfsdirtab`` says so,
+or, on request, if its parent's would be too large (``headstart.cvmfs.balance``). The last two put the marker
+into the catalog that the tree does not have, as the real publisher does; the tree itself is never written to.
+"""
+
+import os
+import stat as modes
+from collections.abc import Container, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final
+
+from headstart.cvmfs.balance import Weights, divisions
+from headstart.cvmfs.dirtab import Dirtab
+from headstart.cvmfs.edition import Branch, Edition, Forest, Region
+from headstart.cvmfs.entry import (
+    AUTO_MARKER,
+    MARKER,
+    ChunkedFile,
+    Compression,
+    Directory,
+    Entry,
+    File,
+    Mountpoint,
+    Stat,
+    is_below,
+    name_of,
+)
+from headstart.errors import StorageError
+from headstart.ingest import Ingestion
+from headstart.tree import Listing, Manners, Source, entry_of, link_groups, listing_of, top_of
+from headstart.treestate import HOLDER, Origin, Seen, TreeState, identity_of, look_of, looks_of
+
+_DEEPEST: Final = 180
+"""Directories above each other; the walk calls itself for each."""
+_TOO_MUCH: Final = 2
+"""Times what a catalog may have: a directory that gathers so much is divided before all of it is seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tree:
+    """What is published, and where."""
+
+    directory: str
+    at: bytes
+    """The path in the repository; empty for its root."""
+    manners: Manners
+    dirtab: Dirtab = field(default_factory=Dirtab)
+    weights: Weights | None = None
+    """How large catalogs may become before they are divided; None to leave them as they are marked."""
+    kept: frozenset[bytes] = frozenset()
+    """Names in the repository's root that are none of the tree's business, where it is published there."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What a synchronisation came upon."""
+
+    read: int = 0
+    """Files."""
+    read_bytes: int = 0
+    catalogs: list[bytes] = field(default_factory=list)
+    """Mountpoints of the nested catalogs that were written."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Draft:
+    """A catalog in the making."""
+
+    region: Region = field(default_factory=Region)
+    present: Mapping[bytes, Entry] | None = None
+    """Entries of the catalog that is mounted there now."""
+    finished: list[tuple[bytes, bytes, list[bytes]]] = field(default_factory=list)
+    """Path, looks and regular files of directories whose files are all taken, but not yet remembered."""
+    copies: list[tuple[bytes, bytes]] = field(default_factory=list)
+    """Path, and path of the same file."""
+    divided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """A directory on disk that is to be a path in the repository."""
+
+    path: bytes
+    place: bytes
+    stat: os.stat_result
+
+
+class Synchronization:
+    """One run over a tree."""
+
+    def __init__(
+        self, tree: Tree, base: Forest, edition: Edition, ingestion: Ingestion, memory: tuple[TreeState, int]
+    ) -> None:
+        """Prepare.
+
+        Args:
+            tree: what is published, and where.
+            base: the present state.
+            edition: the next one.
+            ingestion: takes the files in.
+            memory: of the last publication, and since when, in nanoseconds, changes may go unseen.
+        """
+        self._tree: Final = tree
+        self._base: Final = base
+        self._edition: Final = edition
+        self._ingestion: Final = ingestion
+        self._state: Final = memory[0]
+        self._horizon: Final = memory[1]
+        self.tally: Final = Tally()
+
+    def run(self) -> None:
+        """Put the tree into the edition; see ``Edition.finish`` for whether anything changed.
+
+        Raises:
+            StorageError: something cannot be read, or be said in the format.
+            CorruptError: a file changes under our hands, or a catalog is damaged.
+        """
+        tree = self._tree
+        try:
+            spot = _Spot(tree.at, os.fsencode(tree.directory), top_of(tree.directory))
+            names = listing_of(spot.place).keys()
+            if tree.at == b"" and MARKER in names:
+                # The real publisher refuses it too: the root is a catalog without being asked.
+                raise StorageError(f"{MARKER.decode()} must not be in the repository's root directory")
+            if tree.at == b"" and names & tree.kept:
+                taken = ", ".join(sorted(name.decode(errors="replace") for name in names & tree.kept))
+                raise StorageError(
+                    f"{tree.directory} has {taken}, which Headstart itself publishes in the root directory",
+                    hint="rename it, or publish the tree at another path with --at",
+                )
+            if tree.at and self._origin(spot, names) in (Origin.MARKED, Origin.RULE):
+                branch = self._catalog(spot, trusted=False)
+                if isinstance(branch, Branch):
+                    self._edition.put(tree.at, Region(branches={tree.at: branch}))
+            else:
+                self._top(spot)
+        except OSError as error:
+            raise StorageError(f"cannot read {error.filename!r}: {error.strerror}") from error
+
+    def remember_holder(self, digest: str) -> None:
+        """The catalog that the tree hangs from, once it is published."""
+        self._state.remember_catalog(HOLDER, digest, Origin.MARKED)
+
+    # The walk that only compares
+
+    def _unchanged(self, top: _Spot) -> list[_Spot] | None:
+        """The nested catalogs below a catalog's own part of the tree; None if that part is not as it was."""
+        nested: list[_Spot] = []
+        waiting = [top]
+        while waiting:
+            spot = waiting.pop()
+            listing = listing_of(spot.place)
+            if spot is not top and self._origin(spot, listing, at_present=False) is not None:
+                nested.append(spot)
+                continue
+            seen = self._state.directory(spot.path)
+            if seen is None or seen.looks != looks_of(spot.stat, listing):
+                return None
+            for name, stat in listing.items():
+                if modes.S_ISDIR(stat.st_mode):
+                    waiting.append(_Spot(spot.path + b"/" + name, spot.place + b"/" + name, stat))
+        return nested
+
+    def _origin(self, spot: _Spot, names: Container[bytes], *, at_present: bool = True) -> Origin | None:
+        """Why a directory has a catalog of its own; None if it has none.
+
+        Args:
+            spot: the directory.
+            names: what is in it.
+            at_present: whether to look in the repository too for a catalog that was made for its weight; where
+                what we remember is known to be true, that would only open catalogs for nothing.
+        """
+        if MARKER in names:
+            return Origin.MARKED
+        if self._tree.dirtab.matches(spot.path):
+            return Origin.RULE
+        if self._tree.weights is None:
+            return None
+        divided = self._state.origin(spot.path) is Origin.WEIGHT
+        return Origin.WEIGHT if divided or (at_present and self._was_divided(spot.path)) else None
+
+    def _was_divided(self, path: bytes) -> bool:
+        """Whether there is a catalog at present that was made for its weight."""
+        found = self._base.mounted(path)
+        return found is not None and found[0].lookup(path + b"/" + AUTO_MARKER) is not None
+
+    def _recorded(self, path: bytes) -> bool:
+        """Whether the catalog that is mounted at a path is the one that we left there."""
+        known = self._state.catalog(path)
+        if known is None:
+            return False
+        reference = self._base.holder(path).nested.get(path)
+        return reference is not None and str(reference.digest) == known
+
+    # The walk that makes catalogs
+
+    def _top(self, spot: _Spot) -> None:
+        """A tree whose topmost directory lies in a catalog that is not its own."""
+        above = self._base.holder(spot.path)
+        found = self._base.mounted(above.mountpoint)
+        done: dict[bytes, Branch | Region | None] = {}
+        if found is not None and self._state.catalog(HOLDER) == str(found[1]):
+            nested = self._unchanged(spot)
+            if nested is not None:
+                done = {inner.path: self._catalog(inner, trusted=True) for inner in nested}
+                if all(branch is None for branch in done.values()):
+                    return
+        draft = self._fill(spot, done)
+        region = draft.region
+        if spot.path == b"":
+            self._keep_ours(region)
+        self._edition.put(spot.path, region)
+
+    def _keep_ours(self, region: Region) -> None:
+        """What stays in the root directory whatever the tree says."""
+        kept = tuple(b"/" + name for name in self._tree.kept)
+        for path, entry in self._base.holder(b"").entries():
+            if any(path == top or is_below(path, top) for top in kept):
+                if isinstance(entry, Mountpoint):
+                    region.branches[path] = self._kept(path)
+                else:
+                    region.entries[path] = entry
+
+    def _catalog(self, spot: _Spot, *, trusted: bool) -> Branch | Region | None:
+        """One nested catalog and all below it.
+
+        Args:
+            spot: its root.
+            trusted: whether the catalog above is known to be the one that we left.
+
+        Returns:
+            What its parent has to know of it; None if it stays as it is; what was in it, where it is dissolved.
+        """
+        done: dict[bytes, Branch | Region | None] = {}
+        if trusted or self._recorded(spot.path):
+            nested = self._unchanged(spot)
+            if nested is not None:
+                done = {inner.path: self._catalog(inner, trusted=True) for inner in nested}
+                if all(branch is None for branch in done.values()):
+                    return None
+        draft = self._fill(spot, done)
+        marked = spot.path + b"/" + MARKER in draft.region.entries
+        origin = self._origin(spot, {MARKER} if marked else ())
+        weights = self._tree.weights
+        rows = len(draft.region.entries) + len(draft.region.branches) + 2
+        if origin is Origin.WEIGHT and weights is not None and rows < weights.minimum:
+            self._state.forget_catalog(spot.path)
+            return draft.region
+        return self._close(spot.path, draft.region, origin or Origin.MARKED, draft.present)
+
+    def _fill(self, spot: _Spot, done: Mapping[bytes, Branch | Region | None]) -> _Draft:
+        """Everything that belongs into one catalog."""
+        mounted = self._base.mounted(spot.path)
+        draft = _Draft()
+        if mounted is not None and self._state.directory(spot.path) is not None:
+            draft.present = dict(mounted[0].entries())
+        listing = listing_of(spot.place)
+        weight = self._directory(draft, spot, listing, done)
+        weights = self._tree.weights
+        if weights is not None and (draft.divided or weight > weights.maximum):
+            self._divide(draft, spot.path)
+        self._settle(draft)
+        return draft
+
+    def _directory(
+        self, draft: _Draft, spot: _Spot, listing: Listing, done: Mapping[bytes, Branch | Region | None]
+    ) -> int:
+        """A directory and what is below it into a draft.
+
+        Returns:
+            Its weight: the entries that the draft has of it.
+        """
+        if spot.path.count(b"/") > _DEEPEST:
+            raise StorageError(f"{spot.place!r} lies more than {_DEEPEST} directories deep")
+        manners, entries, weights = self._tree.manners, draft.region.entries, self._tree.weights
+        top = entry_of(spot.place, name_of(spot.path), spot.stat, manners)
+        if not isinstance(top, Directory):
+            raise StorageError(f"{spot.place!r} is no directory any more")
+        entries[spot.path] = top
+        seen = self._state.directory(spot.path)
+        known = seen.files() if seen is not None else {}
+        groups = link_groups(listing) if manners.hardlinks else {}
+        first: dict[int, bytes] = {}
+        files: list[bytes] = []
+        weight = 1
+        for name, stat in listing.items():
+            path, place = spot.path + b"/" + name, spot.place + b"/" + name
+            if modes.S_ISDIR(stat.st_mode):
+                weight += self._below(draft, _Spot(path, place, stat), done)
+                if weights is not None and weight > _TOO_MUCH * weights.maximum:
+                    # The real publisher sees all of a directory before it divides it, and holds it in memory.
+                    draft.divided = True
+                    weight -= self._divide(draft, spot.path)
+                continue
+            weight += 1
+            group = groups.get(name, 0)
+            entry = entry_of(place, name, stat, manners, group)
+            if not isinstance(entry, Source):
+                entries[path] = entry
+                continue
+            files.append(path)
+            if group and group in first:
+                draft.copies.append((path, first[group]))
+                continue
+            first[group] = path
+            if not self._known(draft, path, entry, (look_of(stat, name), known.get(name))):
+                self._read(draft, path, entry)
+        self._forget_absent(spot, seen, listing)
+        draft.finished.append((spot.path, looks_of(spot.stat, listing, self._horizon), files))
+        if weights is not None and weight > weights.maximum:
+            draft.divided = True
+            weight -= self._divide(draft, spot.path)
+        self._ingestion.breathe()
+        return weight
+
+    def _below(self, draft: _Draft, spot: _Spot, done: Mapping[bytes, Branch | Region | None]) -> int:
+        """A directory inside another: into the same draft, or as a branch of it."""
+        listing = listing_of(spot.place)
+        if self._origin(spot, listing) is None:
+            self._state.forget_catalog(spot.path)
+            return self._directory(draft, spot, listing, done)
+        branch = done[spot.path] if spot.path in done else self._catalog(spot, trusted=False)
+        if isinstance(branch, Region):
+            draft.region.entries.update(branch.entries)
+            draft.region.branches.update(branch.branches)
+            return len(branch.entries) + len(branch.branches)
+        draft.region.branches[spot.path] = branch if branch is not None else self._kept(spot.path)
+        return 1
+
+    def _kept(self, mountpoint: bytes) -> Branch:
+        """A nested catalog that stays as it is."""
+        parent = self._base.holder(mountpoint)
+        row = parent.lookup(mountpoint)
+        if not isinstance(row, Mountpoint):
+            raise StorageError(f"no catalog is mounted at {mountpoint!r}")
+        return Branch(row=row, reference=parent.nested[mountpoint], total=None)
+
+    def _forget_absent(self, spot: _Spot, seen: Seen | None, listing: Listing) -> None:
+        if seen is not None:
+            there = {name for name, stat in listing.items() if modes.S_ISDIR(stat.st_mode)}
+            for name in seen.directories():
+                if name not in there:
+                    self._state.forget(spot.path + b"/" + name)
+
+    def _known(
+        self, draft: _Draft, path: bytes, source: Source, looks: tuple[bytes, tuple[bytes, bytes] | None]
+    ) -> bool:
+        """Take a file's content from the present state, if it is known to be the same."""
+        now, before = looks
+        if before is None or before[0] != now:
+            return False
+        entry = draft.present.get(path) if draft.present is not None else None
+        entry = entry if entry is not None else self._base.lookup(path)
+        if not isinstance(entry, File | ChunkedFile) or identity_of(entry) != before[1]:
+            return False
+        if entry.size != source.size or entry.compression is not self._ingestion.recipe.compression_of(source):
+            return False
+        draft.region.entries[path] = replace(entry, stat=source.stat)
+        return True
+
+    def _read(self, draft: _Draft, path: bytes, source: Source) -> None:
+        self.tally.read += 1
+        self.tally.read_bytes += source.size
+        self._ingestion.take(source, partial(draft.region.entries.__setitem__, path))
+
+    def _settle(self, draft: _Draft) -> None:
+        """Wait for all files of a draft, and remember what its directories looked like."""
+        self._ingestion.drain()
+        entries = draft.region.entries
+        for path, other in draft.copies:
+            entry = entries[other]
+            entries[path] = replace(entry, name=name_of(path))
+        draft.copies.clear()
+        for path, looks, files in draft.finished:
+            identities = bytearray()
+            for file in files:
+                entry = entries[file]
+                if not isinstance(entry, File | ChunkedFile):
+                    raise StorageError(f"{file!r} came out as no file")
+                identities += identity_of(entry)
+            self._state.remember(path, Seen(looks, bytes(identities)))
+        draft.finished.clear()
+
+    def _divide(self, draft: _Draft, top: bytes) -> int:
+        """Make catalogs of what is too much below a directory of a draft.
+
+        Returns:
+            By how much the draft has become lighter.
+        """
+        weights = self._tree.weights
+        if weights is None:
+            return 0
+        self._settle(draft)
+        region = draft.region
+        before = len(region.entries) + len(region.branches)
+        for path in divisions(region.entries, region.branches.keys(), top, weights):
+            part = Region(
+                entries={at: region.entries.pop(at) for at in list(region.entries) if _within(at, path)},
+                branches={at: region.branches.pop(at) for at in list(region.branches) if _within(at, path)},
+            )
+            region.branches[path] = self._close(path, part, Origin.WEIGHT, None)
+        return before - len(region.entries) - len(region.branches)
+
+    def _close(
+        self, path: bytes, region: Region, origin: Origin, present: Mapping[bytes, Entry] | None
+    ) -> Branch:
+        """Write a nested catalog."""
+        if origin is not Origin.MARKED:
+            self._mark(region, path, origin)
+        branch = self._edition.close(path, region, present)
+        if branch.total is not None:
+            self.tally.catalogs.append(path)
+        self._state.remember_catalog(path, str(branch.reference.digest), origin)
+        return branch
+
+    def _mark(self, region: Region, path: bytes, origin: Origin) -> None:
+        """The markers that the tree does not have, with the modes that the real publisher gives them."""
+        top = region.entries[path].stat
+        mode = 0o600 if origin is Origin.WEIGHT else 0o644
+        compression = Compression.ZLIB if origin is Origin.WEIGHT else self._ingestion.recipe.compression
+        digest = self._ingestion.content(b"", compression)
+        stat = Stat(mode=mode, mtime=top.mtime, mtimens=top.mtimens, uid=top.uid, gid=top.gid)
+        for name in (MARKER, AUTO_MARKER) if origin is Origin.WEIGHT else (MARKER,):
+            region.entries[path + b"/" + name] = File(
+                name=name, stat=stat, size=0, digest=digest, compression=compression
+            )
+
+
+def _within(path: bytes, top: bytes) -> bool:
+    return path == top or is_below(path, top)
