@@ -19,7 +19,7 @@ _ELSE: Final = re.compile(
     r"hash mismatch|does not match git-tree-sha1|tarball content does not match", re.IGNORECASE
 )
 _BROKEN: Final = re.compile(
-    r"failed to extract|not in gzip format|unexpected end of (file|archive)|truncated|is not archive",
+    r"failed to extract|not in gzip format|unexpected end of|premature end|EOFError|truncated|is not archive",
     re.IGNORECASE,
 )
 _NETWORK: Final = re.compile(
