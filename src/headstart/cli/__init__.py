@@ -25,7 +25,7 @@ COMMANDS = {
     "env": "print the settings of such a session, for sh, fish, csh, or as JSON",
     "list": "list stacks, channels and releases of a repository",
     "show": "describe one release",
-    "explain": "say whether Julia will take the caches of a depot or release, and why not",
+    "explain": "say whether Julia will take the caches of a depot, and why not",
     "diff": "compare two states of a repository, or two releases",
     "verify": "verify a repository's chain of signatures, catalogs and objects",
 }
