@@ -219,13 +219,20 @@ class Repository:
     def reflog(self) -> Reflog:
         """Its log of references, which an interrupted publication may have left ahead of the manifest.
 
-        The log is bookkeeping: clients do not read it. So one that is missing or damaged is begun anew.
+        Raises:
+            StorageError: the manifest says that there is a log, and it is missing or damaged. Begun anew it
+                would know the present state only, and a collection would delete what else was to stay.
         """
+        manifest = self.manifest
         try:
             found = Reflog.from_bytes(self.store.read(REFLOG_FILE, limit=_OBJECT_LIMIT), fqrn=self.fqrn)
-        except (MissingError, CorruptError):
+        except (MissingError, CorruptError) as error:
+            if manifest.reflog is not None:
+                raise StorageError(
+                    f"the log of references of {self.fqrn} cannot be used: {error.message}",
+                    hint="mend it first: headstart repo check --repair",
+                ) from error
             found = Reflog(fqrn=self.fqrn)
-        manifest = self.manifest
         present = _references(manifest, manifest.timestamp)
         known = {item.digest for item in found.references}
         kinds = {
