@@ -324,7 +324,9 @@ def _cover_parent(libc: _Libc, binds: tuple[Bind, ...]) -> None:
 def _new_root(libc: _Libc, binds: tuple[Bind, ...]) -> None:
     """Build a root with everything of the old one and ``/cvmfs`` beside it, and make it the root."""
     modes = {name: os.lstat("/" + name).st_mode for name in sorted(os.listdir("/"))}
-    place = next("/" + name for name, mode in modes.items() if name != "proc" and stat.S_ISDIR(mode))
+    folders = ["/" + name for name, mode in modes.items() if name != "proc" and stat.S_ISDIR(mode)]
+    # One that this user may open: others may be private, such as /root.
+    place = next((path for path in folders if os.access(path, os.R_OK | os.X_OK)), folders[0])
     # The new root hides one directory of the old one, which is reached through this descriptor.
     hidden = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
     libc.mount("tmpfs", place, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755")

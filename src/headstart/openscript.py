@@ -36,6 +36,7 @@ def open_launcher(release: Release, user_depot: UserDepot) -> str:
             "SELF": OPEN_LAUNCHER_PATH,
             "ABOUT": _ABOUT,
             "SAY": "",
+            "ARGUMENTS": "",
             "DEPOT": _DEPOTS.replace("%USER%", _USER[user_depot]).replace("%EMPTY%", _EMPTY[user_depot]),
             "ENVIRONMENT": _environment(release),
             "OPTIONS": "",

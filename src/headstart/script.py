@@ -60,7 +60,7 @@ What only tunes a run stays (``JULIA_NUM_THREADS``, ``JULIA_DEBUG``, ``JULIA_EXC
 
 
 OTHER_PROJECT: Final = (
-    "puts another project, with its own lock and preferences, in the place of the one that the image was built "
+    "puts another project, with its own lock and preferences, in the place of the one that the image was built"
     " from; leave it out"
 )
 _WITH_VALUE: Final = ("-e", "-E", "-L", "-C", "-H", "-J", "-p", "-t", "-m")
@@ -209,6 +209,7 @@ def launcher(release: Release) -> str:
             "SELF": LAUNCHER_PATH,
             "ABOUT": _ABOUT,
             "SAY": _SAY,
+            "ARGUMENTS": _ARGUMENTS,
             "DEPOT": _SCRATCH if is_strict(release) else "hs_depot=",
             "ENVIRONMENT": _environment(release),
             "OPTIONS": _options(release) + " ",
@@ -375,6 +376,24 @@ _ELSEWHERE: Final = r"""    hs_self=$0
     *:*) hs_fail %NAMESPACE% "$hs_root has a colon in its name, which a list of depots cannot hold" ;;
     esac"""
 
+_ARGUMENTS: Final = """\
+# The options of Julia's among the arguments, up to the program.
+hs_value=
+for hs_word do
+    if [ -n "$hs_value" ]; then
+        hs_value=
+        continue
+    fi
+    case $hs_word in
+    --project | --project=*) hs_fail %CONFIGURATION% "$hs_word %OTHER_PROJECT%" ;;
+    %WITH_VALUE%) hs_value=1 ;;
+    -*) ;;
+    *) break ;;
+    esac
+done
+
+"""
+
 _SCRIPT: Final = r"""#!/bin/sh
 %ABOUT%
 
@@ -417,22 +436,7 @@ fi
 hs_julia=${hs_root%/*/*/*}/julia/%JULIA%
 hs_program=$hs_julia/%EXECUTABLE%
 
-# The options of Julia's among the arguments, up to the program.
-hs_value=
-for hs_word do
-    if [ -n "$hs_value" ]; then
-        hs_value=
-        continue
-    fi
-    case $hs_word in
-    --project | --project=*) hs_fail %CONFIGURATION% "$hs_word %OTHER_PROJECT%" ;;
-    %WITH_VALUE%) hs_value=1 ;;
-    -*) ;;
-    *) break ;;
-    esac
-done
-
-# What this CPU offers: the flags of the first processor.
+%ARGUMENTS%# What this CPU offers: the flags of the first processor.
 hs_flags=
 hs_cpuinfo=${HEADSTART_CPUINFO:-/proc/cpuinfo}
 if [ -r "$hs_cpuinfo" ]; then

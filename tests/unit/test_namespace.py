@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,8 @@ def tree(tmp_path: Path) -> Path:
     (place / "file").write_text("bound\n")
     # pytest's own directories are private; the ordinary user below must get through.
     for directory in (place, *place.parents):
-        if directory == Path("/tmp") or not os.access(directory, os.W_OK):
+        # What everybody writes to (/tmp, /dev/shm) is not the test's to change.
+        if directory.stat().st_mode & stat.S_ISVTX or not os.access(directory, os.W_OK):
             break
         directory.chmod(0o755)
     place.chmod(0o777)
@@ -99,6 +101,18 @@ def test_root_of_the_new_view_is_read_only_and_complete(tree: Path) -> None:
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
 def test_ordinary_user_keeps_its_uid(tree: Path) -> None:
     done = run(as_nobody(wrap(bind(tree), READ), tree / "package"), nobody=True)
+    assert done.stdout.splitlines() == ["bound", str(NOBODY), "/tmp"], done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to become another user")
+def test_an_ordinary_user_is_served_where_the_first_directory_is_private(tree: Path) -> None:
+    inner = as_nobody(wrap(bind(tree), READ), tree / "package")
+    # In a root of its own, in which there is no /cvmfs yet, and a directory of root's comes first.
+    prepare = (
+        "umount /cvmfs/* && mount -o remount,rw,bind / && rmdir /cvmfs/* /cvmfs && mkdir -m 700 /.0 &&"
+        ' exec setpriv --reuid=65534 --regid=65534 --clear-groups "$@"'
+    )
+    done = run(wrap(bind(tree), ("sh", "-c", prepare, "sh", *inner)))
     assert done.stdout.splitlines() == ["bound", str(NOBODY), "/tmp"], done.stderr
 
 

@@ -80,7 +80,7 @@ def test_what_is_the_users_stays(tmp_path: Path, words: tuple[str, ...]) -> None
         "JULIA_LOAD_PATH": "@:/mine:", "JULIA_PROJECT": "@.", "JULIA_PKG_SERVER": "x",
         "JULIA_CPU_TARGET": "native", "JULIA_DEPOT_PATH": "/my depot:~/other", "hs_x": "kept", "HOME": "/h",
     }  # fmt: skip
-    arguments = ["-e", "a  b", "", "*", "--startup-file=yes"]
+    arguments = ["--project=/mine", "-e", "a  b", "", "*", "--startup-file=yes"]
     env = {**mine, "LD_LIBRARY_PATH": "/mine", "JULIA_BINDIR": "/bad"}
     found_arguments, found = node.run(*words, node.script, *arguments, env=env)
     assert found_arguments == ["-J", f"{node.home}/images/x86-64-v3/sys.so", *arguments]
