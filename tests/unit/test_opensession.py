@@ -55,7 +55,12 @@ def test_every_value_arrives_as_it_is(shell: str, value: str, tmp_path_factory: 
         with pytest.raises(ConfigurationError, match=r"X_VALUE has a line break"):
             shell_code(changes, kind)
         return
-    env = {"PATH": "/usr/bin:/bin", "HOME": "/", "GONE": "1", "LANG": "C.UTF-8"}
+    env = {
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(tmp_path_factory.mktemp("home")),
+        "GONE": "1",
+        "LANG": "C.UTF-8",
+    }
     found = take(shell, shell_code(changes, kind), env, str(tmp_path_factory.mktemp("code") / "code"))
     assert found["X_VALUE"] == value
     assert "GONE" not in found
@@ -69,7 +74,11 @@ def test_a_session_is_begun_and_undone_exactly(
     file = str(tmp_path_factory.mktemp("code") / "code")
     if path is None and shell != "dash":
         pytest.skip("this shell sets PATH itself where there is none")
-    env = {"HOME": "/", "LANG": "C.UTF-8", **({} if path is None else {"PATH": path})}
+    env = {
+        "HOME": str(tmp_path_factory.mktemp("home")),
+        "LANG": "C.UTF-8",
+        **({} if path is None else {"PATH": path}),
+    }
     began = {**env, **{k: v for k, v in begun("/r/o p'en", env).items() if v is not None}}
     if path is not None:
         found = take(shell, shell_code(begun("/r/o p'en", env), kind), env, file)
