@@ -9,7 +9,7 @@ from typing import Any, Final, assert_never
 from uuid import UUID
 
 from headstart.cli.reading import counted, write, write_json
-from headstart.errors import ConfigurationError, MissingError
+from headstart.errors import ComplaintsError, ConfigurationError, MissingError
 from headstart.explain import OUTCOMES, Plan, Report, explain, plan, plan_release
 from headstart.julia import JuliaVersion
 from headstart.machine import cpu_flags, describe_julia, find_julia, read_text
@@ -33,8 +33,6 @@ What comes after -- are options of the session's Julia, such as -O3 or -J IMAGE.
 Exit code 0: every cache will be taken; 26: not every one. docs/explain.md
 has each reason, and what to do about it.
 """
-COMPLAINTS: Final = 26
-"""The exit code that says: looked, and not all is well (docs/exit-codes.md)."""
 _WIDTH: Final = 100
 
 
@@ -91,7 +89,7 @@ def _run(args: argparse.Namespace, options: tuple[str, ...]) -> int:
     else:
         for line in _text(planned, report):
             write(line)
-    return 0 if report.good else COMPLAINTS
+    return 0 if report.good else ComplaintsError.exit_code
 
 
 def _only_describes(args: argparse.Namespace) -> None:
