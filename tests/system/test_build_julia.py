@@ -22,6 +22,7 @@ from headstart.errors import (
     IncompatibleError,
     MissingToolError,
     NamespaceError,
+    UnavailableError,
 )
 from headstart.gittree import version_slug
 from headstart.image import recorded_targets
@@ -340,12 +341,14 @@ def test_packages_and_artifacts_come_from_the_depots(julia: StockJulia, tmp_path
     shutil.move(tmp_path / "made", depot / "artifacts" / artifact)
     lazy = f'[other]\ngit-tree-sha1 = "{"1" * 40}"\nlazy = true\n'
     (project / "packages/App/Artifacts.toml").write_text(f'[tool]\ngit-tree-sha1 = "{artifact}"\n' + lazy)
-    env = environment(julia, JULIA_DEPOT_PATH=str(depot))
+    # A server that nobody can reach, whatever network there is.
+    env = environment(julia, JULIA_DEPOT_PATH=str(depot), JULIA_PKG_SERVER="http://127.0.0.1:9")
     said = stopped_when(command(project, stage=stage), env, "compiling with")
     assert "1 packages and 1 artifacts, as locked" in said
     (depot / "artifacts" / artifact / "bin/tool").write_text("#!/bin/sh\nevil\n")
     done = build(project, env, stage=stage)
-    refused(done, BuildError.exit_code, f"artifact tool with tree {artifact} cannot be had", "Pkg says: ")
+    said = f"artifact tool of App with tree {artifact} cannot be had"
+    refused(done, UnavailableError.exit_code, said, "Pkg says: ")
 
 
 def stopped_when(argv: list[str], env: Mapping[str, str], text: str) -> str:
