@@ -6,10 +6,10 @@ caches on the way, as the real client does (format section 18). Symbolic links a
 only ever compared with catalog rows, so nothing in a repository can lead out of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from threading import Lock
-from typing import Final, Self, assert_never
+from typing import Final, Self, TypeVar, assert_never
 
 from headstart.cvmfs.catalog import Catalog
 from headstart.cvmfs.entry import (
@@ -52,6 +52,7 @@ from headstart.errors import (
 from headstart.names import Fqrn
 from headstart.stratum import Stratum
 
+T = TypeVar("T")
 HISTORY_LIMIT: Final = 1 << 26
 """Bytes that the tag history may inflate to here."""
 METAINFO_LIMIT: Final = 1 << 20
@@ -118,17 +119,7 @@ class Snapshot:
             return cls(stratum, prove(stratum, fresh=False), blacklist)
         except (CorruptError, MissingError, TrustError):
             # A proxy may have kept an old or a broken copy, or one file of before and one of after a change.
-            source: Stratum | None = stratum
-            first: Error | None = None
-            while source is not None:
-                try:
-                    return cls(source, prove(source, fresh=True), blacklist)
-                except (CorruptError, MissingError, TrustError, StorageError, UnavailableError) as error:
-                    # What one server says does not hold: the others may be honest, or further on.
-                    first = first or error
-                    source = source.another()
-            assert first is not None  # noqa: S101  # the loop ends by an error only
-            raise first from None
+            return _from_any(stratum, lambda source: cls(source, prove(source, fresh=True), blacklist))
 
     def at(self, selector: Selector) -> Self:
         """The repository at a past state; manifest, tags and what is to be remembered stay the present ones.
@@ -413,16 +404,22 @@ def fetch_object(stratum: Stratum, name: ObjectName, *, limit: int) -> bytes:
     try:
         return _fetch_once(stratum, name, limit=limit, fresh=False)
     except CorruptError:
-        source: Stratum | None = stratum
-        first: Error | None = None
-        while source is not None:
-            try:
-                return _fetch_once(source, name, limit=limit, fresh=True)
-            except (CorruptError, MissingError, UnavailableError) as error:
-                first = first or error
-                source = source.another()
-        assert first is not None  # noqa: S101  # the loop ends by an error only
-        raise first from None
+        return _from_any(stratum, lambda source: _fetch_once(source, name, limit=limit, fresh=True))
+
+
+def _from_any(stratum: Stratum, ask: Callable[[Stratum], T]) -> T:
+    """Ask a stratum, and each other server of it while what they say does not hold; the first error counts."""
+    source: Stratum | None = stratum
+    first: Error | None = None
+    while source is not None:
+        try:
+            return ask(source)
+        except (CorruptError, MissingError, TrustError, StorageError, UnavailableError) as error:
+            # The others may be honest, or further on.
+            first = first or error
+            source = source.another()
+    assert first is not None  # noqa: S101  # the loop ends by an error only
+    raise first from None
 
 
 def _fetch_once(stratum: Stratum, name: ObjectName, *, limit: int, fresh: bool) -> bytes:
