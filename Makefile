@@ -25,7 +25,7 @@ demo: $(STAMP) $(JULIA_STAMP)
 
 test: $(STAMP) $(JULIA_STAMP)
 	@rm -f .coverage .coverage.*
-	HEADSTART_JULIA="$$(cat $(JULIA_STAMP))" $(BIN)/python -m coverage run -m pytest $(PYTEST_ARGS)
+	HEADSTART_JULIA="$$(cat $(JULIA_STAMP))" $(BIN)/python tools/test.py $(PYTEST_ARGS)
 	@$(BIN)/python -m coverage combine -q
 	$(BIN)/python -m coverage report
 

@@ -48,9 +48,9 @@ def environment(julia: StockJulia, **more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": str(julia.home), "HEADSTART_JULIA": str(julia.program), **more}
 
 
-def command(project: Path, *words: str, stage: Path) -> list[str]:
+def command(project: Path, *words: str, stage: Path, repository: str = FQRN) -> list[str]:
     argv = [sys.executable, "-m", "headstart", "build", str(project), "--stage", str(stage)]
-    return [*argv, "--repository", FQRN, *words]
+    return [*argv, "--repository", repository, *words]
 
 
 def build(
@@ -287,6 +287,10 @@ def test_no_namespaces_allowed(julia: StockJulia, tmp_path: Path) -> None:
     assert not (tmp_path / "stage/stacks").exists()
 
 
+STOPPED = "stopped.example.org"
+"""A repository that no other test builds for: its name tells the processes of one build."""
+
+
 def children(stage: Path) -> list[int]:
     """Processes that work for a stage; inside the namespace it stands at the repository's mountpoint."""
     found = []
@@ -296,7 +300,7 @@ def children(stage: Path) -> list[int]:
                 words = (entry / "cmdline").read_bytes()
             except OSError:
                 continue
-            if str(stage).encode() in words or f"/cvmfs/{FQRN}/".encode() in words:
+            if str(stage).encode() in words or f"/cvmfs/{STOPPED}/".encode() in words:
                 found.append(int(entry.name))
     return found
 
@@ -305,9 +309,8 @@ def children(stage: Path) -> list[int]:
 def test_stopped_in_the_middle(julia: StockJulia, tmp_path: Path, number: signal.Signals) -> None:
     project, stage = write_project(tmp_path / "p"), tmp_path / "stage"
     for _ in range(2):
-        process = subprocess.Popen(
-            command(project, stage=stage), env=environment(julia), stderr=subprocess.PIPE, text=True
-        )
+        argv = command(project, stage=stage, repository=STOPPED)
+        process = subprocess.Popen(argv, env=environment(julia), stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
         for line in process.stderr:
             if "compiling with" in line:
