@@ -15,7 +15,7 @@ PROJECT_NAMES: Final = ("JuliaProject.toml", PROJECT_FILE)
 LOCK_NAMES: Final = ("JuliaManifest.toml", LOCK_FILE)
 """What every Julia looks for."""
 PREFERENCES_NAMES: Final = ("JuliaLocalPreferences.toml", "LocalPreferences.toml")
-_LOCK: Final = re.compile(r"(Julia)?Manifest(-v\d+\.\d+)?\.toml")
+_LOCK: Final = re.compile(r"(Julia)?Manifest(?:-v(\d+)\.(\d+))?\.toml")
 
 
 def first(names: Sequence[str], present: Collection[str]) -> str:
@@ -26,3 +26,16 @@ def first(names: Sequence[str], present: Collection[str]) -> str:
 def is_rival(name: str) -> bool:
     """Whether some Julia would take a file for a project or a lock."""
     return name in PROJECT_NAMES or _LOCK.fullmatch(name) is not None
+
+
+def locks_of_any_julia(present: Collection[str]) -> tuple[str, ...]:
+    """The names of locks to look for, in order, while it is not known yet which Julia will read them.
+
+    What every Julia reads, then those of one minor version, the newest first.
+    """
+    versioned = [
+        ((int(found[2]), int(found[3]), found[1] is not None), name)
+        for name in present
+        if (found := _LOCK.fullmatch(name)) and found[2]
+    ]
+    return (*LOCK_NAMES, *(name for _, name in sorted(versioned, reverse=True)))

@@ -195,6 +195,31 @@ def test_what_it_writes_is_what_a_build_takes(
     assert not (tmp_path / "stage").exists()
 
 
+def test_the_lock_of_one_julia_only(tmp_path: Path, capsys: Capture) -> None:
+    root = project_of(tmp_path, "tiny")
+    lock = (root / "Manifest.toml").read_text()
+    (root / "Manifest.toml").unlink()
+    for version, said in (("1.11", "1.11.1"), ("1.9", "1.9.4")):
+        text = f'julia_version = "{said}"\nmanifest_format = "2.0"\n\n' + lock.replace("[[", "[[deps.")
+        (root / f"Manifest-v{version}.toml").write_text(text)
+    assert main(["init", str(root), "--dry-run"]) == 0
+    assert Settings.parse(capsys.readouterr().out, "Headstart.toml").julia == "1.11"
+    # The one that every Julia reads comes first.
+    (root / "Manifest.toml").write_text(lock)
+    assert main(["init", str(root), "--dry-run"]) == 0
+    assert Settings.parse(capsys.readouterr().out, "Headstart.toml").julia == "system"
+
+
+def test_the_lock_of_a_workspace(tmp_path: Path, capsys: Capture) -> None:
+    root = project_of(tmp_path, "tiny")
+    text = (root / "Project.toml").read_text() + '[workspace]\nprojects = ["member"]\n'
+    (root / "Project.toml").write_text(text)
+    (root / "member").mkdir()
+    (root / "member/Project.toml").write_text('[deps]\nLeaf = "11111111-1111-4111-8111-111111111111"\n')
+    assert main(["init", str(root / "member"), "--dry-run"]) == 0
+    assert str(Settings.parse(capsys.readouterr().out, "Headstart.toml").name) == "member"
+
+
 def test_a_build_notes_what_was_found(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object) -> None:
         raise BuildError("stopped here")

@@ -11,6 +11,7 @@ from headstart.cli.findings import lines, to_json
 from headstart.errors import ConfigurationError
 from headstart.init import SCRIPTS, Look, apply, plan, refuse_existing
 from headstart.lint import lint
+from headstart.lockchoice import first, locks_of_any_julia
 from headstart.machine import cpu_flags, depots, read_text
 from headstart.record import canonical
 
@@ -35,7 +36,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigurationError(f"there is no directory {root}", hint="name the directory of a Julia project")
     refuse_existing(root)
     # No stage is there yet; a hidden directory is no part of a project anyway.
-    project = read_project(root, os.path.join(root, ".stage"))
+    names = os.listdir(root)
+    locks = locks_of_any_julia(names)
+    # Without a lock of its own it may share the one of a workspace.
+    project = read_project(root, os.path.join(root, ".stage"), locks, workspaces=not first(locks, names))
     findings = lint(examine(project, root, depots(os.environ)))
     scripts = {
         path: read_text(source.origin, "it was there just now", "")
