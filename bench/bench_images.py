@@ -1,11 +1,13 @@
 """The kinds of images side by side, on one Julia: start, bytes fetched, size, build time, what is compiled.
 
     python bench/bench_images.py [--julia PROGRAM] [--kind KIND ...] [--target T] [--rounds N]
+        [--events N]
 
 For each kind the example stack is built, published and served over HTTP from this machine, and then started in
 turns: stock Julia with an empty depot and again, the release with an empty cache and again, the same image by
 hand at the same path (``julia -J`` in a namespace that was made before), and stock Julia that does nothing. The
-workload's own steady-state time is that of its second run in one process. Medians go to stdout as one JSON
+workload's own steady-state time is that of its second run in one process, and the longer it works the less
+its start matters: ``--events`` says how much of the data a job has to do. Medians go to stdout as one JSON
 object; a Markdown table of them to stderr. Builds are kept in build/images.
 """
 
@@ -212,6 +214,8 @@ def one_kind(kind: str, args: argparse.Namespace) -> dict[str, Any]:
     project = write_project(kind, place / "project")
     settings = settings_for(str(place), str(project), install, args.rounds)
     settings = replace(settings, targets=(args.target or settings.targets[-1],))
+    if args.events:
+        settings = replace(settings, arguments=("--max-events", str(args.events), *settings.arguments))
     env = {**os.environ, "HEADSTART_JULIA": install.program}
     began = time.monotonic()
     demo.prepare(settings, Console(sys.stderr), run_loud, env)
@@ -232,7 +236,7 @@ def one_kind(kind: str, args: argparse.Namespace) -> dict[str, Any]:
             found = measure(subject, server, args.rounds)
         finally:
             clear(scratch)
-    said = {"julia": str(install.probe.version), "kind": kind, "target": image.target}
+    said = {"julia": str(install.probe.version), "kind": kind, "target": image.target, "events": args.events}
     return {**said, **found, "prepared_seconds": round(prepared, 1)}
 
 
@@ -259,6 +263,7 @@ def main() -> int:
     parser.add_argument("--kind", action="append", choices=list(KINDS), default=[])
     parser.add_argument("--target", choices=list(LEVELS), default="")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--events", type=int, default=0, help="of the data (default: all)")
     args = parser.parse_args()
     rows = [one_kind(kind, args) for kind in args.kind or KINDS]
     sys.stderr.write(table(rows))
