@@ -11,7 +11,7 @@ from importlib import import_module
 
 from headstart import shortcut as shortcuts
 from headstart.cli import printable
-from headstart.errors import MissingError
+from headstart.errors import ConfigurationError, MissingError
 from headstart.shortcut import Question, Shortcut
 
 TYPE_CHECKING = False  # as in typing, which is slow to import
@@ -100,7 +100,7 @@ class Node:
         self.now = time.time()
         self.cache, _ = cache_of(cache, env)
         self.scratch, _ = _caches_of(env)
-        self.cpuinfo_path = env.get("HEADSTARTCPUINFO") or CPUINFO
+        self.cpuinfo_path = env.get("HEADSTART_CPUINFO") or CPUINFO
         self.cpuinfo = _read_cpuinfo(self.cpuinfo_path)
 
     def question(self, request: Request) -> Question:
@@ -143,7 +143,7 @@ def _caches_of(env: "Mapping[str, str]") -> tuple[str, str]:
     if env.get("XDG_CACHE_HOME"):
         return env["XDG_CACHE_HOME"], "XDG_CACHE_HOME"
     if env.get("HOME"):
-        return f"{env['HOME']}/.cache", "HOME"
+        return f"{env['HOME'].rstrip('/')}/.cache", "HOME"
     home = os.path.expanduser("~")
     if home.startswith("/"):
         return f"{home}/.cache", "the user's entry"
@@ -281,16 +281,25 @@ def start(request: Request) -> int:
 
 
 def look_around(request: Request) -> Node:
-    """This process's surroundings; paths of the request become absolute."""
+    """This process's surroundings; paths of the request become absolute.
+
+    Raises:
+        ConfigurationError: a path begins at a working directory that is not there any more.
+    """
     source = request.source
-    if "://" in source:
-        request.source = source.rstrip("/")
-    elif "/" in source or os.path.exists(source):
-        # Else it is a repository's name.
-        request.source = os.path.abspath(source)
-    request.keys = tuple(map(os.path.abspath, request.keys))
-    request.blacklists = tuple(map(os.path.abspath, request.blacklists))
-    return Node(request.cache, dict(os.environ))
+    try:
+        if "://" in source:
+            request.source = source.rstrip("/")
+        elif "/" in source or os.path.exists(source):
+            # Else it is a repository's name.
+            request.source = os.path.abspath(source)
+        request.keys = tuple(map(os.path.abspath, request.keys))
+        request.blacklists = tuple(map(os.path.abspath, request.blacklists))
+        return Node(request.cache, dict(os.environ))
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            "the working directory is not there any more", hint="go to another one, or name absolute paths"
+        ) from error
 
 
 def repeat(known: Shortcut, request: Request, node: Node) -> None:
@@ -328,9 +337,14 @@ def become(argv: tuple[str, ...], env: dict[str, str]) -> "NoReturn":
 
 
 def say(text: str) -> None:
-    """Talk to the user, in one line."""
-    sys.stderr.write(f"headstart: {printable(text)}\n")
-    sys.stderr.flush()
+    """Talk to the user, in one line; a job does not depend on somebody listening."""
+    try:
+        # Closed by whoever started this, it is none.
+        if sys.stderr is not None:
+            sys.stderr.write(f"headstart: {printable(text)}\n")
+            sys.stderr.flush()
+    except OSError:
+        return
 
 
 def _read_cpuinfo(path: str) -> str:
