@@ -67,20 +67,8 @@ def job(request: pytest.FixtureRequest, site: Site, node: Node) -> Job:
             pytest.skip(f"there is no {shell[0]} here")
         return Job(words=[*shell, site.stage / HOME / "bin" / "julia", "x"], env=env)
     refresh = ["--refresh"] if "long" in request.param else []
-    run = [
-        sys.executable,
-        "-m",
-        "headstart",
-        "run",
-        site.storage,
-        "jets",
-        "--key",
-        site.key,
-        *refresh,
-        "--",
-        "x",
-    ]
-    return Job(words=run, env=env)
+    run: list[str | Path] = [sys.executable, "-m", "headstart", "run", site.storage, "jets", "--key", site.key]
+    return Job(words=[*run, *refresh, "--", "x"], env=env)
 
 
 def test_exit_codes(job: Job) -> None:
