@@ -40,7 +40,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--cache", metavar="DIR", default="", help="the cache (default: ~/.cache/headstart)")
     parser.add_argument("--fqrn", metavar="NAME", help="the repository that it must be")
-    parser.add_argument("--blacklist", metavar="FILE", action="append", default=[], help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--blacklist",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="certificates and old revisions to refuse, beside the site's (/etc/cvmfs/blacklist)",
+    )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",
