@@ -63,6 +63,7 @@ def cache_errors(place: str) -> Iterator[None]:
     except OSError as error:
         hint = {
             errno.ENOSPC: "make room, or name another directory with --cache or HEADSTART_CACHE",
+            errno.ENAMETOOLONG: "name a directory with a shorter path with --cache or HEADSTART_CACHE",
             errno.EDQUOT: "make room in your quota, or name another directory with --cache or HEADSTART_CACHE",
         }.get(error.errno or 0, "name a directory that you may write with --cache or HEADSTART_CACHE")
         where = error.filename if isinstance(error.filename, str) else place

@@ -9,7 +9,9 @@ leads anywhere, all are tried once more after a pause.
 
 "Not there" is an answer, but a server may be behind another (a Stratum 1 replicates now and then), so the other
 servers are asked too. Bytes that are not what their name says are found out further up; ``another`` then gives
-the same route without the server that they came from.
+the same route without the proxy that they came through, which may have kept a damaged copy or say what it
+likes. Where they come through every proxy it was the server, so the proxies are believed again, and the route
+goes on without that server.
 """
 
 import contextlib
@@ -17,7 +19,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from headstart.errors import CorruptError, Error, MissingError, UnavailableError
 from headstart.route import DIRECT, Route
@@ -102,6 +104,24 @@ class Ledger:
                 self._failed[name] = self._now()
                 self._notes.write(dict(self._failed))
 
+    def pardon(self, names: frozenset[str]) -> None:
+        """They were blamed for what was somebody else's fault."""
+        with self._lock:
+            if not names.isdisjoint(self._failed):
+                self._failed = {one: when for one, when in self._failed.items() if one not in names}
+                self._notes.write(dict(self._failed))
+
+
+class Without(NamedTuple):
+    """Who is left out of a route."""
+
+    servers: frozenset[str]
+    proxies: frozenset[str]
+    """All of them for bad bytes of the server that comes first."""
+
+
+NOBODY: Final = Without(frozenset(), frozenset())
+
 
 class FailoverStratum:
     """A repository behind a route. Safe to use from several threads.
@@ -112,7 +132,7 @@ class FailoverStratum:
         ledger: who failed before.
         draw: a number below its argument, at random.
         pause: waits for some seconds.
-        without: servers that are not to be asked.
+        without: who is not to be asked.
     """
 
     def __init__(
@@ -123,7 +143,7 @@ class FailoverStratum:
         *,
         draw: Callable[[int], int],
         pause: Callable[[float], None],
-        without: frozenset[str] = frozenset(),
+        without: Without = NOBODY,
     ) -> None:
         self._route = route
         self._reach = reach
@@ -132,7 +152,8 @@ class FailoverStratum:
         self._pause = pause
         self._without = without
         groups = ((group, draw(len(group))) for group in route.proxies)
-        self._proxies = tuple(proxy for group, first in groups for proxy in (*group[first:], *group[:first]))
+        ordered = (proxy for group, first in groups for proxy in (*group[first:], *group[:first]))
+        self._proxies = tuple(proxy for proxy in dict.fromkeys(ordered) if proxy not in without.proxies)
         self._lock = threading.Lock()
         self._strata: dict[tuple[str, str], Stratum] = {}
 
@@ -142,12 +163,19 @@ class FailoverStratum:
         return self._servers()[0]
 
     def another(self) -> "FailoverStratum | None":
-        """The same without the server that is asked first; None when there is no other."""
+        """The same without the proxy, or else the server, that is asked first; None when there is no other."""
+        proxy, *others = self._by_trust(self._proxies)
+        if others and proxy != DIRECT:
+            self._ledger.blame(proxy)
+            return self._but(Without(self._without.servers, self._without.proxies | {proxy}))
+        self._ledger.pardon(self._without.proxies)
         first, *rest = self._servers()
         if not rest:
             return None
         self._ledger.blame(first)
-        without = self._without | {first}
+        return self._but(Without(self._without.servers | {first}, frozenset()))
+
+    def _but(self, without: Without) -> "FailoverStratum":
         return FailoverStratum(
             self._route, self._reach, self._ledger, draw=self._draw, pause=self._pause, without=without
         )
@@ -208,7 +236,7 @@ class FailoverStratum:
         raise AssertionError("there is a way, and it gave neither bytes nor an error")
 
     def _servers(self) -> tuple[str, ...]:
-        return self._by_trust(tuple(one for one in self._route.servers if one not in self._without))
+        return self._by_trust(tuple(one for one in self._route.servers if one not in self._without.servers))
 
     def _by_trust(self, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted(names, key=self._ledger.is_bad))

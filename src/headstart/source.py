@@ -76,12 +76,18 @@ def parse(text: str, site_of: Callable[[Fqrn | None], Site] = no_site) -> Source
         raise ConfigurationError(
             f"{text[:200]!r} is no address that can be read", hint="use http://, https://, or a directory"
         )
-    root = os.path.abspath(text)
-    named = None if "/" in text or os.path.exists(root) else _name_or_none(text)
+    named = None if "/" in text or os.path.exists(text) else _name_or_none(text)
     if named is not None:
         if os.path.isdir(named.mountpoint) and os.listdir(named.mountpoint):
             return MountSource(root=named.mountpoint, fqrn=named)
         return WebSource(route=site_of(named).route())
+    try:
+        root = os.path.abspath(text)
+    except FileNotFoundError as error:
+        raise StorageError(
+            f"cannot read {text[:200]}: the working directory is not there any more",
+            hint="name an absolute path",
+        ) from error
     if not os.path.isdir(root):
         raise StorageError(f"there is no directory {root}", hint="check the path, or mount the repository")
     if not os.access(root, os.X_OK):

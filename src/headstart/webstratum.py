@@ -11,6 +11,8 @@ import io
 import socket
 import threading
 import time
+from collections.abc import Callable
+from email.message import Message
 from typing import Any, Final, Self
 from urllib.parse import SplitResult, quote, urlsplit
 
@@ -32,7 +34,13 @@ class HttpStratum:
     """A repository below a URL, such as ``http://host/cvmfs/julia.example.org``."""
 
     def __init__(
-        self, url: str, *, proxy: str | None = None, timeout: float = 10.0, slowest: int = 1024
+        self,
+        url: str,
+        *,
+        proxy: str | None = None,
+        timeout: float = 10.0,
+        slowest: int = 1024,
+        heard: Callable[[Message], object] | None = None,
     ) -> None:
         """Prepare; nothing is sent yet.
 
@@ -41,6 +49,7 @@ class HttpStratum:
             proxy: ``http://host:port``, or None to connect directly.
             timeout: seconds that a server may take to answer or to go on; also how long it may be too slow.
             slowest: bytes per second below which it is, as the real client's low speed limit.
+            heard: is given the headers of each answer.
 
         Raises:
             ConfigurationError: not such a URL.
@@ -50,6 +59,7 @@ class HttpStratum:
         self._proxy = None if proxy is None else _parse(proxy, ("http",))
         self._timeout = timeout
         self._slowest = slowest
+        self._heard = heard
         self._local = threading.local()
         self._lock = threading.Lock()
         self._connections: list[http.client.HTTPConnection] = []
@@ -66,6 +76,8 @@ class HttpStratum:
         """Read one file; see ``stratum.Stratum``."""
         check_path(path)
         response = self._request(path, _HEADERS | _FRESH if fresh else _HEADERS)
+        if self._heard is not None:
+            self._heard(response.headers)
         try:
             data = self._answer(response, path, limit)
         except (OSError, http.client.HTTPException, ValueError, MemoryError) as error:

@@ -166,15 +166,39 @@ def test_of_several_errors_the_gravest_is_told(first: Error, second: Error, want
         network.stratum(Route(servers=("A", "B"))).fetch("x", limit=1)
 
 
-def test_another_leaves_out_who_gave_bad_bytes() -> None:
+def test_another_leaves_out_the_proxy_and_then_the_server() -> None:
     network = Network(silent())
     stratum = network.stratum(TWO)
+    second = stratum.another()
+    assert second is not None
+    assert second.fetch("x", limit=1) == b"A q"
+    # The proxy comes last from now on.
+    assert stratum.fetch("x", limit=1) == b"A q"
+    third = second.another()
+    assert third is not None
+    assert third.fetch("x", limit=1) == b"A DIRECT"
+    fourth = third.another()
+    # The same through all of them: it was the server, and it comes last, and they do not.
+    assert fourth is not None
+    assert fourth.fetch("x", limit=1) == b"B p"
+    assert stratum.fetch("x", limit=1) == b"B p"
+    last = fourth
+    for way in (b"B q", b"B DIRECT"):
+        following = last.another()
+        assert following is not None
+        assert following.fetch("x", limit=1) == way
+        last = following
+    assert last.another() is None
+
+
+def test_without_proxies_another_leaves_out_the_server() -> None:
+    network = Network(silent())
+    stratum = network.stratum(Route(servers=("A", "B")))
     other = stratum.another()
     assert other is not None
-    assert other.fetch("x", limit=1) == b"B p"
+    assert other.fetch("x", limit=1) == b"B DIRECT"
     assert other.another() is None
-    # And it comes last from now on.
-    assert stratum.fetch("x", limit=1) == b"B p"
+    assert stratum.fetch("x", limit=1) == b"B DIRECT"
 
 
 def test_the_next_process_knows(tmp_path: Path) -> None:
@@ -228,3 +252,30 @@ def test_what_one_way_has_is_found_however_many_are_dead(
             assert stratum.fetch("x", limit=1) == b"found"
     # Blame moves ways to the end and never drops one.
     assert set(stratum.ways()) == ways
+
+
+@given(
+    st.lists(st.sampled_from(SERVERS), min_size=1, unique=True),
+    st.lists(st.sampled_from(PROXIES), min_size=1, unique=True),
+    st.sets(st.sampled_from(SERVERS)),
+    st.sets(st.sampled_from(PROXIES[:-1])),
+)
+def test_whoever_lies_an_honest_way_is_found(
+    servers: list[str], proxies: list[str], lying_servers: set[str], lying_proxies: set[str]
+) -> None:
+    def answer(server: str, proxy: str) -> bytes:
+        return b"bad" if server in lying_servers or proxy in lying_proxies else b"good"
+
+    network = Network(answer)
+    ledger = Ledger(NoNotes(), lambda: network.time, 300)
+    stratum = network.stratum(Route(servers=tuple(servers), proxies=tuple((one,) for one in proxies)), ledger)
+    source: FailoverStratum | None = stratum
+    found = b""
+    while source is not None and found != b"good":
+        found = source.fetch("x", limit=1)
+        source = source.another() if found != b"good" else source
+    assert (found == b"good") == bool(set(servers) - lying_servers and set(proxies) - lying_proxies)
+    assert len(network.asked) <= len(servers) * len(proxies)
+    if found == b"good":
+        # And from now on at once.
+        assert stratum.fetch("x", limit=1) == b"good"

@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "choose the image for this CPU, fetch it, start Julia with it",
     "shell": "start your shell with a release's Julia behind what is yours",
     "env": "print the settings of such a session, for sh, fish, csh, or as JSON",
+    "doctor": "say what would go wrong on this node, and what to do about it",
     "list": "list stacks, channels and releases of a repository",
     "show": "describe one release",
     "explain": "say whether Julia will take the caches of a depot, and why not",
@@ -60,7 +61,14 @@ def printable(text: str) -> str:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(printable(" ".join(text.split("\n"))) + "\n")
+    try:
+        # Closed by whoever started this, it is none.
+        if sys.stderr is not None:
+            sys.stderr.write(printable(" ".join(text.split("\n"))) + "\n")
+            sys.stderr.flush()
+    except OSError:
+        # The interpreter would try again at its end, and fail with a code of its own.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
 
 
 def _dispatch(words: list[str]) -> int:
@@ -82,6 +90,9 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _parse(command: ModuleType, name: str, words: list[str]) -> "argparse.Namespace":
+    if sys.stdout is None:
+        # Closed by whoever started this. Julia gets it like that; our own data goes nowhere.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # for as long as this process is
     # Slow to import, and not always needed.
     library = import_module("argparse")
     parser = import_module("headstart.cli.parser").Parser(

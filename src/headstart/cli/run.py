@@ -11,13 +11,13 @@ from importlib import import_module
 
 from headstart import shortcut as shortcuts
 from headstart.cli import printable
-from headstart.errors import MissingError
+from headstart.errors import ConfigurationError, MissingError
 from headstart.shortcut import Question, Shortcut
 
 TYPE_CHECKING = False  # as in typing, which is slow to import
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import NoReturn
 
 HELP = """\
@@ -35,7 +35,9 @@ HEADSTART_CACHE     the cache's directory, as --cache
 HEADSTART_PROXY     proxies, as CVMFS_HTTP_PROXY: "http://a|http://b;DIRECT"
 HEADSTART_SCRATCH   as --scratch
 """
-_CPUINFO = "/proc/cpuinfo"
+CPUINFO = "/proc/cpuinfo"
+NO_HOME = "/dev/null/no-home"
+"""Where nothing is and nothing can be made: a cache is needed only where something has to be fetched."""
 _PLAIN = {
     "--key": "keys",
     "--blacklist": "blacklists",
@@ -96,11 +98,9 @@ class Node:
         self.env = env
         self.uid = os.geteuid()
         self.now = time.time()
-        home = env.get("HOME") or os.path.expanduser("~")
-        caches = env.get("XDG_CACHE_HOME") or f"{home}/.cache"
-        self.cache = os.path.abspath(cache or env.get("HEADSTART_CACHE") or f"{caches}/headstart")
-        self.scratch = caches
-        self.cpuinfo_path = env.get("HEADSTART_CPUINFO") or _CPUINFO
+        self.cache, _ = cache_of(cache, env)
+        self.scratch, _ = _caches_of(env)
+        self.cpuinfo_path = env.get("HEADSTART_CPUINFO") or CPUINFO
         self.cpuinfo = _read_cpuinfo(self.cpuinfo_path)
 
     def question(self, request: Request) -> Question:
@@ -122,6 +122,33 @@ class Node:
             "",
             *request.keys,
         )
+
+
+def cache_of(option: str, env: "Mapping[str, str]") -> tuple[str, str]:
+    """Where the cache is, and what says so.
+
+    Args:
+        option: the directory that the user names, or nothing.
+        env: the user's environment.
+    """
+    for path, origin in ((option, "--cache"), (env.get("HEADSTART_CACHE", ""), "HEADSTART_CACHE")):
+        if path:
+            return os.path.abspath(path), origin
+    caches, origin = _caches_of(env)
+    return os.path.abspath(f"{caches}/headstart"), origin
+
+
+def _caches_of(env: "Mapping[str, str]") -> tuple[str, str]:
+    """Where all of the user's caches are, and what says so."""
+    if env.get("XDG_CACHE_HOME"):
+        return env["XDG_CACHE_HOME"], "XDG_CACHE_HOME"
+    if env.get("HOME"):
+        return f"{env['HOME'].rstrip('/')}/.cache", "HOME"
+    home = os.path.expanduser("~")
+    if home.startswith("/"):
+        return f"{home}/.cache", "the user's entry"
+    # A user without an entry, as containers have it.
+    return NO_HOME, "there is no home"
 
 
 def add_arguments(parser: "argparse.ArgumentParser") -> None:
@@ -254,16 +281,25 @@ def start(request: Request) -> int:
 
 
 def look_around(request: Request) -> Node:
-    """This process's surroundings; paths of the request become absolute."""
+    """This process's surroundings; paths of the request become absolute.
+
+    Raises:
+        ConfigurationError: a path begins at a working directory that is not there any more.
+    """
     source = request.source
-    if "://" in source:
-        request.source = source.rstrip("/")
-    elif "/" in source or os.path.exists(source):
-        # Else it is a repository's name.
-        request.source = os.path.abspath(source)
-    request.keys = tuple(map(os.path.abspath, request.keys))
-    request.blacklists = tuple(map(os.path.abspath, request.blacklists))
-    return Node(request.cache, dict(os.environ))
+    try:
+        if "://" in source:
+            request.source = source.rstrip("/")
+        elif "/" in source or os.path.exists(source):
+            # Else it is a repository's name.
+            request.source = os.path.abspath(source)
+        request.keys = tuple(map(os.path.abspath, request.keys))
+        request.blacklists = tuple(map(os.path.abspath, request.blacklists))
+        return Node(request.cache, dict(os.environ))
+    except FileNotFoundError as error:
+        raise ConfigurationError(
+            "the working directory is not there any more", hint="go to another one, or name absolute paths"
+        ) from error
 
 
 def repeat(known: Shortcut, request: Request, node: Node) -> None:
@@ -301,9 +337,14 @@ def become(argv: tuple[str, ...], env: dict[str, str]) -> "NoReturn":
 
 
 def say(text: str) -> None:
-    """Talk to the user, in one line."""
-    sys.stderr.write(f"headstart: {printable(text)}\n")
-    sys.stderr.flush()
+    """Talk to the user, in one line; a job does not depend on somebody listening."""
+    try:
+        # Closed by whoever started this, it is none.
+        if sys.stderr is not None:
+            sys.stderr.write(f"headstart: {printable(text)}\n")
+            sys.stderr.flush()
+    except OSError:
+        return
 
 
 def _read_cpuinfo(path: str) -> str:

@@ -14,7 +14,7 @@ from typing import NoReturn
 from headstart import hydrate, launch, shortcut
 from headstart.cache import BOOT_ID, Cache, Memory
 from headstart.channel import ROOT_PATH, pointer_path
-from headstart.cli.run import Node, Request, repeat, say
+from headstart.cli.run import NO_HOME, Node, Request, repeat, say
 from headstart.cvmfs.manifest import DEFAULT_TTL, MANIFEST_FILE
 from headstart.cvmfs.past import chosen
 from headstart.cvmfs.whitelist import WHITELIST_FILE
@@ -124,6 +124,11 @@ class Launch:
         opened = open_source(self._source, self._anchors, now=self._now, notes=self._notes, past=self._past)
         if isinstance(self._source, MountSource):
             return opened
+        if self._node.cache.startswith(NO_HOME):
+            raise CacheError(
+                f"there is no place for the cache: HOME is not set, and user {self._node.uid} has no entry",
+                hint="name a directory with --cache or HEADSTART_CACHE",
+            )
         seen = Cache(self._node.cache, opened.fqrn, uid=self._node.uid).recall(opened.keys.by_id).seen
         if seen is None or opened.snapshot is None or seen == opened.snapshot.seen:
             return opened
