@@ -34,8 +34,10 @@ HEADSTART_QUIET     do not say which image was chosen
 HEADSTART_CACHE     the cache's directory, as --cache
 HEADSTART_PROXY     proxies, as CVMFS_HTTP_PROXY: "http://a|http://b;DIRECT"
 HEADSTART_SCRATCH   as --scratch
+HEADSTART_STATE     what this node has seen (default: /var/lib/headstart)
 """
 _CPUINFO = "/proc/cpuinfo"
+_STATE = "/var/lib/headstart"
 _PLAIN = {
     "--key": "keys",
     "--blacklist": "blacklists",
@@ -90,7 +92,7 @@ class Request:
 class Node:
     """What this process has around it."""
 
-    __slots__ = ("cache", "cpuinfo", "cpuinfo_path", "env", "now", "scratch", "uid")
+    __slots__ = ("cache", "cpuinfo", "cpuinfo_path", "env", "now", "scratch", "state", "uid")
 
     def __init__(self, cache: str, env: dict[str, str]) -> None:
         self.env = env
@@ -100,6 +102,8 @@ class Node:
         caches = env.get("XDG_CACHE_HOME") or f"{home}/.cache"
         self.cache = os.path.abspath(cache or env.get("HEADSTART_CACHE") or f"{caches}/headstart")
         self.scratch = caches
+        self.state = env.get("HEADSTART_STATE") or _STATE
+        """Where root lets this node remember what any of its users may rely on."""
         self.cpuinfo_path = env.get("HEADSTART_CPUINFO") or _CPUINFO
         self.cpuinfo = _read_cpuinfo(self.cpuinfo_path)
 
