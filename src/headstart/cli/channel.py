@@ -31,7 +31,7 @@ from headstart.repository import Repository
 from headstart.repository.channelkeys import KeyChange, KeyPlan, bundle_keys, plan_keys
 from headstart.repository.channels import channels_of, enough_signers
 from headstart.repository.create import ROOT_DAYS
-from headstart.repository.pointing import plan_renewal
+from headstart.repository.pointing import Pointing, plan_renewal
 from headstart.repository.statements import Proven, prove, publish_statements
 
 HELP = "Keys of channels, and signing: 'headstart channel VERB --help' explains a verb."
@@ -336,8 +336,7 @@ def _apply(args: argparse.Namespace) -> int:
         if proven.root != proven.root_before:
             console.step(f"channel keys of {keys.fqrn}: {_root_text(proven.root)}")
         for pointer, before in proven.channels:
-            was = f" instead of {before.release}" if before is not None else ""
-            console.step(f"{pointer.stack}@{pointer.channel}: points at {pointer.release}{was}")
+            talk(console, [Pointing(pointer=pointer, before=before)])
         if not proven.files:
             console.step("all of it is published already")
 

@@ -34,17 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the list."""
     reference = Reference.parse(args.reference)
-    match reference.choice:
-        case NamedChannel(name=name):
-            channel = name
-        case Unspecified():
-            channel = None
-        case _:
-            raise ConfigurationError(
-                f"{args.reference!r} names no channel", hint="write STACK or STACK@CHANNEL"
-            )
+    choice = reference.choice
+    if not isinstance(choice, NamedChannel | Unspecified):
+        raise ConfigurationError(f"{args.reference!r} names no channel", hint="write STACK or STACK@CHANNEL")
     opened = open_from(args, datetime.now(UTC))
-    found = past_of(opened, reference.stack, channel)
+    found = past_of(opened, reference.stack, choice.name if isinstance(choice, NamedChannel) else None)
     if args.json:
         said = [
             {
