@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
@@ -214,6 +215,15 @@ class Simulator:
         self.put(f"{where}/release.json", release.to_bytes())
         self.nest(where)
         return release
+
+    def put_stage(self, stage: Path) -> None:
+        """Everything of a staged release (``releases.write_stage``), so that a node can start it."""
+        for place in sorted(stage.rglob("*")):
+            path = f"/{place.relative_to(stage)}"
+            if place.is_symlink():
+                self.link(path, str(place.readlink()))
+            elif place.is_file() and path.count("/") > 1:
+                self.put(path, place.read_bytes(), mode=place.stat().st_mode & 0o777)
 
     def root(self, *names: str, version: int = 1, threshold: int = 1) -> Root:
         """A statement of channel keys, of a year, under which every pointer counts."""
