@@ -1,4 +1,4 @@
-"""What a node does with time and memory: expired channels, clocks, where it remembers, what a rollback spares."""
+"""What a node does with time and memory: expired channels, clocks, where it remembers; and rollbacks."""
 
 import json
 import shutil
