@@ -382,7 +382,11 @@ def test_fast_forward(site: Site) -> None:
     repository.put_root(replace(root, restarted=NOW + HOUR))
     repository.publish()
     assert site.started(repository, now=NOW + HOUR) == NEW
-    # And the thieves do not come back.
+    # And the thieves do not come back, nor does what was signed before, by whichever key.
+    before = replace(site.pointer(repository, OLD, version=2), issued=NOW)
+    repository.add_channel(before, "channel-1")
+    repository.publish()
+    site.refused(TrustError, "only what was signed from", repository, now=NOW + HOUR)
     repository.put_root(repository.root("channel", version=1))
     repository.add_channel(replace(site.pointer(repository, OLD), version=10**18 + 1))
     repository.publish()

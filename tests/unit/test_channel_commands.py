@@ -20,13 +20,15 @@ from headstart.bundle import Bundle
 from headstart.channel import ROOT_PATH, Pointer, pointer_path, read_root
 from headstart.cli import main
 from headstart.cvmfs.objects import Revision
-from headstart.cvmfs.past import ByRevision
+from headstart.cvmfs.past import ByRevision, ByTag
+from headstart.cvmfs.renewal import Terms as WhitelistTerms
 from headstart.errors import ConfigurationError, CorruptError, Error, KeyFileError, TrustError, UnknownError
 from headstart.names import ChannelName, ReleaseId, StackName
 from headstart.reference import DigestPrefix, Reference
-from headstart.repository import Channel, Repository, publish, roll_back
+from headstart.repository import Channel, Repository, adding, change_tags, publish, removing, roll_back
 from headstart.repository.channelkeys import KeyChange, bundle_keys, plan_keys
 from headstart.repository.channels import channels_of, history_of
+from headstart.repository.gc import Keep, collect
 from headstart.repository.pointing import (
     Pointing,
     Terms,
@@ -35,7 +37,9 @@ from headstart.repository.pointing import (
     plan_renewal,
     plan_return,
 )
+from headstart.repository.retire import retire
 from headstart.repository.statements import prove, publish_statements
+from headstart.repository.whitelists import renew_whitelist
 from headstart.stage import open_stage
 from publishing import FQRN, NOW, Place, new_repository, write_stage
 
@@ -429,3 +433,48 @@ def test_returning_takes_the_last_other_release_that_is_there(past: Desk) -> Non
     assert (str(step.pointer.release), step.pointer.version) == (IDS[0], 3)
     to = DigestPrefix(hex=IDS[1], only_digest=False)
     assert not plan_return(repository, (JETS, TESTING), to, Terms(), NOW).changes
+
+
+# -- retirement -----------------------------------------------------------------------------------------------
+
+
+def retired(desk: Desk, now: datetime, *names: str) -> tuple[str, ...]:
+    references = [Reference.parse(f"jets@{name}") for name in names]
+    return retire(desk.place.target, references, now)[0].paths
+
+
+def test_a_release_stays_until_neither_a_channel_nor_a_tag_holds_it(past: Desk) -> None:
+    """Nor a pointer that a node could still believe; its objects go with the last state that has it."""
+    store, promote = past.place.store, Reference.parse("jets@testing")
+    change_tags(past.place.target, adding("keep", None, ""), NOW)
+    past.apply(lambda repository: [plan_promotion(repository, promote, PROD, Terms(), NOW)], NOW)
+    with pytest.raises(ConfigurationError, match=r"is held by jets@(prod|testing), version 2"):
+        retired(past, NOW + DAY, IDS[1])
+    with pytest.raises(
+        ConfigurationError, match=r"is held by jets@(prod|testing), version 1, until 2026-12-22"
+    ):
+        retired(past, NOW + DAY, IDS[0])
+    renew_whitelist(store, publishing.all_keys().master, WhitelistTerms(), NOW + 20 * DAY)
+    late = NOW + 31 * DAY
+    with pytest.raises(ConfigurationError, match="is held by"):
+        retired(past, late, IDS[0], IDS[1])
+    # The Julia stays: the other release runs on it.
+    assert retired(past, late, IDS[0]) == (f"/stacks/jets/{IDS[0]}",)
+    with pytest.raises(UnknownError, match="no release"):
+        retired(past, late, IDS[0])
+    path = f"/stacks/jets/{IDS[0]}/release.json".encode()
+    past.apply(lambda repository: plan_renewal(repository, Terms(), late), late)
+    collect(past.place.target, Keep(), late)
+    repository = past.place.open(late)
+    assert repository.content(path, limit=1 << 20) is None
+    assert repository.content_in(repository.past(ByTag("keep"))[1], path, limit=1 << 20) is not None
+    change_tags(past.place.target, removing(["keep"]), late)
+    assert collect(past.place.target, Keep(), late).objects > 0
+    publishing.content_of(past.place.open(late))
+
+
+def test_retirement_as_a_command(desk: Desk) -> None:
+    assert desk.run("repo", "retire", f"jets@{IDS[0]}") == ConfigurationError.exit_code
+    assert "is held by jets@prod" in desk.error()
+    assert desk.run("repo", "retire", "jets@prod") == ConfigurationError.exit_code
+    assert desk.run("repo", "retire", "jets@00000000") == UnknownError.exit_code
