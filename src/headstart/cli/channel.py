@@ -36,10 +36,10 @@ from headstart.repository.statements import Proven, prove, publish_statements
 
 HELP = "Keys of channels, and signing: 'headstart channel VERB --help' explains a verb."
 _KEYS = """\
-Show or change which keys sign channels, and how many of them each channel needs.
+Show or change which keys sign channels, and how many of them each one needs.
 Without --add, --remove, --threshold, --days or --restart it shows them.
 
-The next statement of keys is signed with the master key. Where that is elsewhere:
+The next statement of keys takes the master key. Where that is elsewhere:
 
   headstart channel keys ... --request FILE
   headstart channel sign FILE --keys MASTERDIR

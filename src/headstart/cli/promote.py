@@ -9,12 +9,12 @@ from headstart.repository.pointing import plan_promotion
 
 HELP = """\
 Let a channel point at a release that is published already: another channel's
-(jets@testing), or one named by digest or id (jets@sha256:..., jets@0123456789abcdef).
-Nothing is copied, and jobs that run go on with what they have.
+(jets@testing), or one named by id or digest (jets@sha256:...). Nothing is
+copied, and jobs that run go on with what they have.
 
 A channel that points there already is signed anew when less than half of its
-time is left, or with --renew. Where channels need more signatures than there are
-keys at hand, --request writes a file for the others to sign."""
+time is left, or with --renew. Where channels need more signatures than there
+are keys at hand, --request writes a file for the others to sign."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

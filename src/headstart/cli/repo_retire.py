@@ -13,12 +13,13 @@ from headstart.repository.state import Repository
 
 DESCRIPTION = """\
 Take releases out of the present state of a repository, and each Julia that no
-other release runs on. A release that a channel points at is refused, and so is one
-that a pointer names which has not expired: a node without a memory may believe it.
+other release runs on. A release that a channel points at is refused, and so is
+one that a pointer names which has not expired: a node without a memory may
+believe it.
 
-Tags and kept revisions still have it; when none is left, headstart repo gc deletes
-what only it was made of. Jobs that run have theirs in their node's cache. Who names
-it by its digest gets it no more.
+Tags and kept revisions still have it; when none is left, headstart repo gc
+deletes what only it was made of. Jobs that run have theirs in their node's
+cache. Who names it by its digest gets it no more.
 """
 
 
