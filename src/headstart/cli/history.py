@@ -22,7 +22,8 @@ from headstart.reference import NamedChannel, Reference, Unspecified
 HELP = """\
 List all that a channel ever pointed at, the newest first: version, when it was
 signed and until when it is believed, release and digest, and the keys that
-signed it. Each line is proven by a statement of keys that the master key signed."""
+signed it. Each line is proven by a statement of keys that the master key
+signed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
