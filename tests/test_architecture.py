@@ -14,7 +14,8 @@ LAYERS = (
      "project", "gittree", "image", "script", "record", "tomltable", "route", "juliasource", "lint",
      "cacheheader", "juliahash", "session", "projectfiles", "environment", "reasons", "staleness", "verdicts",
      "openscript", "opensession", "compiled", "shellcode", "versionspec", "lockcheck", "lockchoice",
-     "overrides", "nodefacts"},
+     "overrides", "nodefacts",
+     "clock", "bundle"},
     # 2 format
     {"cvmfs"},
     # 3 edges
@@ -22,10 +23,12 @@ LAYERS = (
      "arrival", "console", "datafiles", "inflating", "loopback", "deflating", "ingest", "stage",
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
      "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise", "treestate", "bounded",
-     "surroundings", "probing"},
+     "surroundings", "probing",
+     "memory"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain", "diff", "status",
-     "doctor"},
+     "doctor",
+     "channelhistory"},
     # 5 command line
     {"cli", "__main__"},
 )  # fmt: skip
@@ -43,6 +46,7 @@ NODE = {
     "supervise",
     "julia", "datafiles", "cli.checking", "cli.shell", "cli.env", "nodefacts", "bounded", "surroundings",
     "probing", "doctor", "doctor.finding", "doctor.gather", "doctor.here", "doctor.there", "cli.doctor",
+     "clock", "memory", "channelhistory", "cli.history",
 }  # fmt: skip
 
 PURE_FORBIDDEN_MODULES = {

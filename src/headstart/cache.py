@@ -34,18 +34,15 @@ A cache in which others may write is not used: what Julia loads from it would be
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final, Self
+from typing import Final
 
-from headstart.cvmfs.objects import Digest, Revision
-from headstart.cvmfs.trust import Seen
-from headstart.directories import make_directories
+from headstart.directories import make_directories, others_may_write
 from headstart.errors import CacheError, CorruptError
+from headstart.memory import Memory
 from headstart.names import Fqrn
 from headstart.release import FileRecord, LinkRecord
 
@@ -131,57 +128,12 @@ def check_way(path: str, *, uid: int) -> None:
         path = above
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """What a node remembers of a repository, so that nobody can take it back in time."""
-
-    seen: Seen | None = None
-    channels: Mapping[str, int] = field(default_factory=dict)
-    """The highest version believed, by ``stack/channel``; and of ``channels/root.json``, by that name."""
-
-    def merged(self, other: Self) -> "Memory":
-        """The newer of both, in every part."""
-        first, second = self.seen, other.seen
-        if first is None or (second is not None and second.revision >= first.revision):
-            first, second = second, first
-        if first is not None and second is not None:
-            first = replace(first, whitelist=max(first.whitelist, second.whitelist))
-        channels = dict(self.channels)
-        for channel, version in other.channels.items():
-            channels[channel] = max(version, channels.get(channel, 0))
-        return Memory(seen=first, channels=channels)
-
-    def to_bytes(self) -> bytes:
-        """The stored form."""
-        seen = self.seen and {
-            "revision": self.seen.revision,
-            "timestamp": self.seen.timestamp,
-            "root_catalog": str(self.seen.root_catalog or ""),
-            "whitelist": self.seen.whitelist,
-        }
-        return json.dumps({"seen": seen, "channels": dict(self.channels)}).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Read the stored form.
-
-        Raises:
-            CorruptError: it is damaged.
-        """
-        try:
-            record = json.loads(data)
-            seen = record["seen"] and Seen(
-                revision=Revision(int(record["seen"]["revision"])),
-                timestamp=int(record["seen"]["timestamp"]),
-                root_catalog=Digest.parse(record["seen"]["root_catalog"])
-                if record["seen"]["root_catalog"]
-                else None,
-                whitelist=int(record["seen"]["whitelist"]),
-            )
-            channels = {str(channel): int(version) for channel, version in record["channels"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            raise CorruptError(f"not a node's memory ({error})") from error
-        return cls(seen=seen, channels=channels)
+def memory_is_sound(directory: str, *, uid: int) -> bool:
+    """Whether a directory may be asked what this node has seen: it is there, and nobody else writes it."""
+    try:
+        return not others_may_write(directory, uid=uid)
+    except OSError:
+        return False
 
 
 class Cache:
@@ -372,6 +324,8 @@ class Cache:
             before = self._recall(path)
             if before.merged(memory) == before:
                 continue
+            with cache_errors(path):
+                make_directories(os.path.join(self._top, "locks"))
             with self.lock("seen"), cache_errors(path):
                 write_atomically(path, self._recall(path).merged(memory).to_bytes())
 

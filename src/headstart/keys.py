@@ -2,11 +2,13 @@
 
 ``<fqrn>.masterkey`` and ``.pub``: the master pair, needed to sign the whitelist and the statement of channel
 keys; it may be kept elsewhere. ``<fqrn>.key`` and ``.crt``: the repository's key and certificate, which sign
-the manifest. ``<fqrn>.channelkey``: the Ed25519 key that signs channel pointers.
+the manifest. ``<fqrn>.channelkey``, and ``<fqrn>.channelkey-<name>`` where there are several: Ed25519 keys that
+sign channel pointers. A publisher may have none of them: then others sign.
 """
 
 import contextlib
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
@@ -22,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from headstart.cvmfs.signature import Certificate
 from headstart.cvmfs.signing import Ed25519Signer, RsaSigner, Signer
 from headstart.cvmfs.trust import MasterKeys
-from headstart.errors import CorruptError, KeyFileError
+from headstart.errors import ConfigurationError, CorruptError, KeyFileError
 from headstart.names import Fqrn
 from headstart.publickeys import read_key_file
 from headstart.tokens import PREFIX, TokenSigner
@@ -32,6 +34,7 @@ _BITS: Final = 2048
 _CERTIFICATE_DAYS: Final = 365
 _PRIVATE: Final = ("masterkey", "key", "channelkey")
 _ALL: Final = (*_PRIVATE, "pub", "crt")
+_KEY_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 _PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 
@@ -46,8 +49,8 @@ class RepositoryKeys:
     """Signs the manifest."""
     certificate: Certificate
     certificate_pem: bytes
-    channel: Ed25519Signer
-    """Signs channel pointers."""
+    channels: tuple[Ed25519Signer, ...]
+    """Sign channel pointers."""
 
 
 def create_keys(directory: str, fqrn: Fqrn, *, now: datetime) -> RepositoryKeys:
@@ -81,8 +84,46 @@ def load_keys(directory: str, fqrn: Fqrn) -> RepositoryKeys:
         repository=repository,
         certificate=certificate,
         certificate_pem=pem,
-        channel=Ed25519Signer.from_pem(_read_private(f"{path}.channelkey"), what=f"{path}.channelkey"),
+        channels=load_channel_keys(directory, fqrn),
     )
+
+
+def load_channel_keys(directory: str, fqrn: Fqrn) -> tuple[Ed25519Signer, ...]:
+    """Read all channel keys of a repository that are in a directory.
+
+    Raises:
+        KeyFileError: one is readable by others, or no Ed25519 key.
+    """
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        raise KeyFileError(f"cannot read the key directory {directory}: {error.strerror}") from error
+    own = f"{fqrn}.channelkey"
+    paths = [os.path.join(directory, name) for name in names if name == own or name.startswith(f"{own}-")]
+    return tuple(Ed25519Signer.from_pem(_read_private(path), what=path) for path in paths)
+
+
+def create_channel_key(directory: str, fqrn: Fqrn, name: str) -> Ed25519Signer:
+    """Make one more channel key, ``<fqrn>.channelkey-<name>``.
+
+    Raises:
+        ConfigurationError: no such name.
+        KeyFileError: the file is there already, or cannot be written.
+    """
+    if _KEY_NAME.fullmatch(name) is None:
+        raise ConfigurationError(
+            f"{name[:80]!r} is no name of a key", hint="use up to 31 lower-case letters, digits and hyphens"
+        )
+    path = os.path.join(directory, f"{fqrn}.channelkey-{name}")
+    key = ed25519.Ed25519PrivateKey.generate()
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        _write_new(path, _private_pem(key), 0o600)
+    except FileExistsError as error:
+        raise KeyFileError(f"{path} is there already", hint="keys are never overwritten") from error
+    except OSError as error:
+        raise KeyFileError(f"cannot write keys to {directory}: {error.strerror}") from error
+    return Ed25519Signer(key)
 
 
 def load_master_key(directory: str, fqrn: Fqrn) -> Signer:
@@ -153,13 +194,16 @@ def create_successor(directory: str, into: str, fqrn: Fqrn, *, now: datetime) ->
             f"{into} has the present keys in it", hint="name another directory for the next ones"
         )
 
+    own = f"{fqrn}.channelkey"
+    channel_keys = [name for name in os.listdir(directory) if name == own or name.startswith(f"{own}-")]
+
     def make() -> Mapping[str, bytes]:
         key = rsa.generate_private_key(public_exponent=65537, key_size=_BITS)
         return {
             f"{fqrn}.pub": read_key_file(f"{path}.pub"),
             f"{fqrn}.key": _private_pem(key),
             f"{fqrn}.crt": make_certificate(fqrn, key, now=now),
-            f"{fqrn}.channelkey": _read_private(f"{path}.channelkey"),
+            **{name: _read_private(os.path.join(directory, name)) for name in channel_keys},
         }
 
     return _write_all(into, fqrn, make)
@@ -242,14 +286,18 @@ def _prepare(directory: str, ready: str, files: Mapping[str, bytes]) -> None:
         inner = os.path.join(work, "keys")
         os.mkdir(inner, 0o700)
         for name, content in files.items():
-            private = name.rpartition(".")[2] in _PRIVATE
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            file = os.open(os.path.join(inner, name), flags, 0o600 if private else 0o644)
-            with open(file, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(file)
+            private = name.rpartition(".")[2].partition("-")[0] in _PRIVATE
+            _write_new(os.path.join(inner, name), content, 0o600 if private else 0o644)
         os.rename(inner, ready)
+
+
+def _write_new(path: str, content: bytes, mode: int) -> None:
+    """A file that was not there, on the disk when this comes back."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with open(file, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(file)
 
 
 def _link_into_place(directory: str, ready: str) -> None:

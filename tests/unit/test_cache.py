@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 import releases
 from headstart import cache as caches
 from headstart import shortcut
-from headstart.cache import Cache, Memory, check_owner, write_atomically
+from headstart.cache import Cache, check_owner, write_atomically
 from headstart.cvmfs.objects import Algorithm, Revision
 from headstart.cvmfs.trust import Seen
 from headstart.errors import CacheError
+from headstart.memory import Memory
 from headstart.names import Fqrn
 from headstart.release import LinkRecord
 
@@ -171,7 +172,9 @@ seens = st.builds(
 memories = st.builds(
     Memory,
     seen=st.none() | seens,
-    channels=st.dictionaries(st.sampled_from(["jets/prod", "jets/test", "a/b"]), st.integers(1, 99)),
+    channels=st.dictionaries(
+        st.sampled_from(["jets/prod", "jets/test", "a/b"]), st.tuples(st.integers(0, 3), st.integers(1, 99))
+    ),
 )
 
 
@@ -187,18 +190,18 @@ def test_merging_never_goes_back(one: Memory, other: Memory) -> None:
         if memory.seen is not None:
             assert merged.seen is not None
             assert merged.seen.revision >= memory.seen.revision
-        for channel, version in memory.channels.items():
-            assert merged.channels[channel] >= version
+        for channel, age in memory.channels.items():
+            assert merged.channels[channel] >= age
     assert merged.merged(merged) == merged
     assert Memory().merged(one) == one.merged(Memory()) == one
 
 
 def test_memory_is_kept_per_key(cache: Cache) -> None:
-    newer = Memory(seen=Seen(revision=Revision(7), timestamp=70), channels={"jets/prod": 3})
-    older = Memory(seen=Seen(revision=Revision(5), timestamp=50), channels={"jets/prod": 9})
+    newer = Memory(seen=Seen(revision=Revision(7), timestamp=70), channels={"jets/prod": (1, 3)})
+    older = Memory(seen=Seen(revision=Revision(5), timestamp=50), channels={"jets/prod": (1, 9)})
     cache.remember(["a" * 64], newer)
     cache.remember(["a" * 64], older)
-    assert cache.recall(["a" * 64]) == Memory(seen=newer.seen, channels={"jets/prod": 9})
+    assert cache.recall(["a" * 64]) == Memory(seen=newer.seen, channels={"jets/prod": (1, 9)})
     assert cache.recall(["b" * 64]) == Memory()
     assert cache.recall(["b" * 64, "a" * 64]).seen == newer.seen
 

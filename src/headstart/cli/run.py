@@ -34,10 +34,12 @@ HEADSTART_QUIET     do not say which image was chosen
 HEADSTART_CACHE     the cache's directory, as --cache
 HEADSTART_PROXY     proxies, as CVMFS_HTTP_PROXY: "http://a|http://b;DIRECT"
 HEADSTART_SCRATCH   as --scratch
+HEADSTART_STATE     what this node has seen (default: /var/lib/headstart)
 """
 CPUINFO = "/proc/cpuinfo"
 NO_HOME = "/dev/null/no-home"
 """Where nothing is and nothing can be made: a cache is needed only where something has to be fetched."""
+_STATE = "/var/lib/headstart"
 _PLAIN = {
     "--key": "keys",
     "--blacklist": "blacklists",
@@ -92,7 +94,7 @@ class Request:
 class Node:
     """What this process has around it."""
 
-    __slots__ = ("cache", "cpuinfo", "cpuinfo_path", "env", "now", "scratch", "uid")
+    __slots__ = ("cache", "cpuinfo", "cpuinfo_path", "env", "now", "scratch", "state", "uid")
 
     def __init__(self, cache: str, env: dict[str, str]) -> None:
         self.env = env
@@ -100,6 +102,8 @@ class Node:
         self.now = time.time()
         self.cache, _ = cache_of(cache, env)
         self.scratch, _ = _caches_of(env)
+        self.state = env.get("HEADSTART_STATE") or _STATE
+        """Where root lets this node remember what any of its users may rely on."""
         self.cpuinfo_path = env.get("HEADSTART_CPUINFO") or CPUINFO
         self.cpuinfo = _read_cpuinfo(self.cpuinfo_path)
 

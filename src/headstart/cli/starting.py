@@ -12,15 +12,17 @@ from functools import partial
 from typing import NoReturn
 
 from headstart import hydrate, launch, shortcut
-from headstart.cache import BOOT_ID, Cache, Memory
-from headstart.channel import ROOT_PATH, pointer_path
+from headstart.cache import BOOT_ID, Cache, memory_is_sound
+from headstart.channel import pointer_path
 from headstart.cli.run import NO_HOME, Node, Request, repeat, say
+from headstart.clock import check_clock, clock_complaint, own_complaint
 from headstart.cvmfs.manifest import DEFAULT_TTL, MANIFEST_FILE
 from headstart.cvmfs.past import chosen
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import CacheError, MissingToolError, TrustError, UnavailableError
 from headstart.failover import FileNotes
 from headstart.launch import Placed, Start, Ways
+from headstart.memory import Memory, memory_of
 from headstart.microarchitecture import Selection, flags_of, select
 from headstart.names import Fqrn
 from headstart.process import Command, run_process
@@ -107,9 +109,10 @@ class Launch:
         """Have everything on this node, and say which image it is."""
         opened = self._open()
         resolved = resolve(opened.tree, self._reference, keys=opened.keys, now=opened.moment(self._now))
+        self._check_clock(opened, resolved)
         cache = Cache(self._node.cache, opened.fqrn, uid=self._node.uid)
         if self._past is None:
-            self._check_age(cache, opened, resolved)
+            self._check_age(opened, resolved)
         target = self._node.env.get("HEADSTART_TARGET", "")
         selection = select(flags_of(self._node.cpuinfo), resolved.release.images, target)
         root = self._bring(opened, resolved, selection, cache)
@@ -129,35 +132,55 @@ class Launch:
                 f"there is no place for the cache: HOME is not set, and user {self._node.uid} has no entry",
                 hint="name a directory with --cache or HEADSTART_CACHE",
             )
-        seen = Cache(self._node.cache, opened.fqrn, uid=self._node.uid).recall(opened.keys.by_id).seen
+        seen = self._recall(opened).seen
         if seen is None or opened.snapshot is None or seen == opened.snapshot.seen:
             return opened
         return open_source(
             self._source, self._anchors, now=self._now, seen=seen, notes=self._notes, past=self._past
         )
 
-    def _check_age(self, cache: Cache, opened: Opened, resolved: Resolved) -> None:
+    def _memories(self, opened: Opened) -> tuple[Cache, ...]:
+        """Where this node remembers: in the cache, and for all its users where root has made a place for it."""
+        places = [Cache(self._node.cache, opened.fqrn, uid=self._node.uid)]
+        if memory_is_sound(self._node.state, uid=self._node.uid):
+            places.append(Cache(self._node.state, opened.fqrn, uid=self._node.uid))
+        return tuple(places)
+
+    def _recall(self, opened: Opened) -> Memory:
+        memory = Memory()
+        for place in self._memories(opened):
+            memory = memory.merged(place.recall(opened.keys.by_id))
+        return memory
+
+    def _check_clock(self, opened: Opened, resolved: Resolved) -> None:
+        """Notice a clock that is behind; what is named by its digest needs none.
+
+        A pointer's own times are looked at where it is believed. The manifest's is only a reason to say
+        something: it never goes back, so it stays wrong for long when its publisher's clock was wrong once.
+        """
+        complaint = own_complaint(self._now)
+        if resolved.pointer is not None:
+            check_clock(complaint)
+        if not complaint and opened.snapshot is not None:
+            manifest = opened.snapshot.manifest
+            published = datetime.fromtimestamp(manifest.timestamp, UTC)
+            what = f"revision {manifest.revision} of {opened.fqrn}"
+            complaint = clock_complaint(self._now, signed=published, what=what)
+        if complaint:
+            say(complaint)
+
+    def _check_age(self, opened: Opened, resolved: Resolved) -> None:
         """Refuse a channel that is older than it was believed here before, or gone."""
-        pointer = resolved.pointer
-        known = cache.recall(opened.keys.by_id).channels
-        if pointer is None:
-            default = f"{self._reference.stack}/{DEFAULT_CHANNEL}"
-            if isinstance(self._reference.choice, Unspecified) and default in known:
-                raise TrustError(
-                    f"{self._reference.stack} of {opened.fqrn} had a channel {DEFAULT_CHANNEL}, and it is gone",
-                    hint="nothing signed says which release is meant: name one by its digest",
-                )
-            return
-        for what, version, seen in (
-            (str(pointer.channel), pointer.version, known.get(f"{pointer.stack}/{pointer.channel}", 0)),
-            (ROOT_PATH, resolved.root_version, known.get(ROOT_PATH, 0)),
+        known = self._recall(opened)
+        if resolved.believed is not None:
+            known.check(resolved.believed)
+        elif isinstance(self._reference.choice, Unspecified) and known.knows(
+            self._reference.stack, DEFAULT_CHANNEL
         ):
-            if version < seen:
-                raise TrustError(
-                    f"{pointer.stack}@{pointer.channel} of {opened.fqrn}: {what} has version {version}, "
-                    f"this node has already seen {seen}",
-                    hint="the source is behind or serves an old state: use another one",
-                )
+            raise TrustError(
+                f"{self._reference.stack} of {opened.fqrn} had a channel {DEFAULT_CHANNEL}, and it is gone",
+                hint="nothing signed says which release is meant: name one by its digest",
+            )
 
     def _bring(self, opened: Opened, resolved: Resolved, selection: Selection, cache: Cache) -> str:
         """Have everything on this node, and say where the repository's tree is."""
@@ -206,19 +229,18 @@ class Launch:
                 )
 
     def _remember(self, cache: Cache, opened: Opened, resolved: Resolved) -> None:
-        if opened.snapshot is None:
-            return
-        pointer = resolved.pointer
-        channels: dict[str, int] = {}
         # What a channel said in the past is no news.
-        if pointer is not None and self._past is None:
-            channels = {f"{pointer.stack}/{pointer.channel}": pointer.version, ROOT_PATH: resolved.root_version}
-        try:
-            cache.remember(opened.keys.by_id, Memory(seen=opened.snapshot.seen, channels=channels))
-        except CacheError:
-            # A cache that an administrator filled and nobody else may write serves as it is.
-            if os.access(cache.root, os.W_OK):
-                raise
+        believed = [resolved.believed] if resolved.believed is not None and self._past is None else []
+        seen = opened.snapshot.seen if opened.snapshot is not None else None
+        memory = memory_of(seen, believed)
+        for place in self._memories(opened) if seen is not None or believed else ():
+            try:
+                place.remember(opened.keys.by_id, memory)
+            except CacheError:
+                # Neither a cache that an administrator filled and nobody else may write is a reason to fail,
+                # nor a mounted repository, which needs no cache, nor the node's memory, which is root's.
+                if seen is not None and place.root == cache.root and os.access(cache.root, os.W_OK):
+                    raise
 
     def become(self, ready: Ready) -> NoReturn:
         """Turn this process into Julia."""
@@ -246,7 +268,7 @@ class Launch:
         opened, resolved = ready.opened, ready.resolved
         record = Shortcut()
         record.created = int(self._node.now)
-        ends = [resolved.pointer.expires] if resolved.pointer and self._past is None else []
+        ends = [resolved.believed.expires] if resolved.believed and self._past is None else []
         ttl = DEFAULT_TTL
         if opened.snapshot is not None:
             ends.append(opened.snapshot.valid_until)

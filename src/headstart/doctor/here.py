@@ -25,6 +25,7 @@ _VARIABLES: Final = frozenset(
         "SCRATCH",
         "SERVERS",
         "SESSION",
+        "STATE",
         "TARGET",
         "TEST_CVMFS",
         "TEST_JULIAS",

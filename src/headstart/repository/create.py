@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from headstart.channel import ROOT_PATH, Root
@@ -17,12 +17,14 @@ from headstart.cvmfs.renewal import Terms, renew
 from headstart.cvmfs.signature import seal
 from headstart.cvmfs.signing import Signer
 from headstart.cvmfs.whitelist import WHITELIST_FILE
-from headstart.errors import Error, StorageError
+from headstart.errors import Error, KeyFileError, StorageError
 from headstart.keys import RepositoryKeys
 from headstart.names import Fqrn
 from headstart.repository.state import Advance, Settings, advance, tag_of
 from headstart.store import DirectoryStore, Transaction
 
+ROOT_DAYS: Final = 365
+"""How long a statement of channel keys is believed."""
 _REPLICA_MARKER: Final = ".cvmfs_master_replica"
 _DEFAULT: Final = Settings()
 
@@ -67,10 +69,10 @@ def create(store: DirectoryStore, all_keys: AllKeys, now: datetime, settings: Se
             encode=settings.encode,
         )
         edition = Edition(None, manner)
-        root = Root(
-            fqrn=keys.fqrn, version=1, keys={keys.channel.keyid: keys.channel.public}, threshold=1
-        ).signed(all_keys.master)
-        edition.graft(small_file(ROOT_PATH.encode(), root, into, when, settings))
+        root = first_root(keys, now)
+        signed = root.signed(all_keys.master)
+        for path in (ROOT_PATH, root.history_path):
+            edition.graft(small_file(path.encode(), signed, into, when, settings))
         edited = edition.finish()
         metainfo = _put_metainfo(keys.fqrn, into, settings.algorithm)
         if edited.root is None:
@@ -99,6 +101,29 @@ def create(store: DirectoryStore, all_keys: AllKeys, now: datetime, settings: Se
             settings=settings,
         )
         return advance(step, now)
+
+
+def first_root(keys: RepositoryKeys, now: datetime) -> Root:
+    """The first statement of channel keys: those at hand, any of which may sign.
+
+    Raises:
+        KeyFileError: there is none.
+    """
+    if not keys.channels:
+        raise KeyFileError(
+            f"the key directory has no channel key of {keys.fqrn}",
+            hint=f"put {keys.fqrn}.channelkey there, or make one: headstart channel new-key",
+        )
+    start = now.astimezone(UTC).replace(microsecond=0)
+    return Root(
+        fqrn=keys.fqrn,
+        version=1,
+        keys={signer.keyid: signer.public for signer in keys.channels},
+        threshold=1,
+        issued=start,
+        expires=start + timedelta(days=ROOT_DAYS),
+        restarted=start,
+    )
 
 
 def refuse_storage(store: DirectoryStore) -> None:
