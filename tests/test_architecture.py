@@ -21,7 +21,8 @@ LAYERS = (
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
      "arrival", "console", "datafiles", "inflating", "loopback", "deflating", "ingest", "stage",
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
-     "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise", "treestate"},
+     "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise", "treestate",
+     "crew", "webserver"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain", "diff", "status"},
     # 5 command line

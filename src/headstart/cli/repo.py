@@ -6,7 +6,7 @@ import os
 import sys
 from datetime import UTC, datetime
 
-from headstart.cli import repo_check, repo_gc, status, tags, whitelists
+from headstart.cli import repo_check, repo_gc, repo_mirror, repo_serve, status, tags, whitelists
 from headstart.console import Console
 from headstart.cvmfs.objects import Algorithm
 from headstart.errors import KeyFileError
@@ -53,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         status.add_status,
         repo_check.add,
         repo_gc.add,
+        repo_mirror.add,
+        repo_serve.add,
     ):
         declare(verbs)
 
