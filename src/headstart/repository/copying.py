@@ -352,11 +352,19 @@ class Copy(Walk):
         self._rounds = 0
         self._pending: list[_Node] = []
         self._staged = False
+        self._given: set[Key] = set()
+
+    def give(self, objects: Iterable[tuple[ObjectName, bytes]]) -> None:
+        """Take objects that were read before, compared with their names."""
+        for name, stored in objects:
+            self._count(self._into.put(name, stored), len(stored))
+            self._given.add(key_of(name))
+        self._staged = True
 
     def fetch(self, names: Iterable[tuple[ObjectName, int]]) -> None:
         """Copy objects that no catalog names, each with the bytes that it may have; see ``lacks``."""
         for name, limit in names:
-            if not self._store.has(name.path):
+            if key_of(name) not in self._given and not self._store.has(name.path):
                 self._add(key_of(name), limit, ())
 
     def lacks(self, name: ObjectName) -> bool:

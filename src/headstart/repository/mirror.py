@@ -19,13 +19,22 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
-from headstart.cvmfs.objects import Digest, ObjectName, inflate
+from headstart.cvmfs.objects import Digest, Kind, ObjectName, inflate
 from headstart.cvmfs.reflog import REFLOG_FILE, Reference, ReferenceKind, present
 from headstart.cvmfs.signature import CERTIFICATE_LIMIT, Certificate
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import CorruptError, Error, MissingError, StorageError
 from headstart.repository.copying import Copy, State, Survey, Tally
-from headstart.repository.origin import PKCS7_FILE, Origin, Sought, Told, prove, refuse_going_back, told
+from headstart.repository.origin import (
+    NOTHING,
+    PKCS7_FILE,
+    Origin,
+    Sought,
+    Told,
+    prove,
+    refuse_going_back,
+    told,
+)
 from headstart.repository.references import KINDS
 from headstart.repository.replica import (
     RUNNING_FILE,
@@ -57,6 +66,10 @@ class Plan:
     """Root catalogs among them that only a tag names."""
     fresh: tuple[Reference, ...]
     """What the mirror's log gets beside them, in order."""
+    small: tuple[Reference, ...]
+    """Certificates, histories and meta information to look for."""
+    in_hand: tuple[tuple[ObjectName, bytes], ...]
+    """Objects among these that were read to make the plan."""
     base: Digest | None
     """The root catalog of a state that the mirror has as a whole."""
 
@@ -107,25 +120,31 @@ def plan(origin: Origin, standing: Standing | None, told: Told, wishes: Wishes, 
         catalogs = _later(catalogs, standing.manifest)
         others = tuple(item for item in others if item.timestamp > standing.manifest.timestamp)
     heads = present(manifest)
+    current = {item.digest for item in heads}
     named = {item.digest for item in catalogs} | {manifest.root_catalog}
-    labels = {tag.digest: f"tag {tag.name}" for tag in told.tags} | {manifest.root_catalog: "the present state"}
+    # Of several tags the first, because those that move by themselves stand at the end.
+    labels = {tag.digest: f"tag {tag.name}" for tag in reversed(told.tags)} | {
+        manifest.root_catalog: "the present state"
+    }
     tagged = {tag.digest: tag.timestamp for tag in sorted(told.tags, key=lambda tag: tag.revision)}
     only_tagged = [digest for digest in tagged if digest not in named and digest not in had]
     in_order = [item.digest for item in catalogs if item.digest != manifest.root_catalog]
     wanted = [*only_tagged, *in_order, manifest.root_catalog]
-    if wishes.recheck:
-        old = [item.digest for item in had.values() if item.kind is ReferenceKind.CATALOG]
-        wanted = list(dict.fromkeys([*old, *wanted]))
-    else:
-        wanted = [digest for digest in wanted if digest not in had]
     stamp = int(now.timestamp())
     # A root catalog that is logged came when it came; the others are put behind, as the real tool does it.
     after = [
-        *(item for item in others if item.digest not in had),
+        *(item for item in others if item.digest not in had and item.digest not in current),
         *(Reference(digest=digest, kind=ReferenceKind.CATALOG, timestamp=0) for digest in in_order),
         *heads,
     ]
     fresh = [item for item in after if item.digest not in had or _moves(item, standing, manifest)]
+    small = [item for item in fresh if item.kind is not ReferenceKind.CATALOG]
+    if wishes.recheck:
+        small += [item for item in had.values() if item.kind is not ReferenceKind.CATALOG]
+        old = [item.digest for item in had.values() if item.kind is ReferenceKind.CATALOG]
+        wanted = list(dict.fromkeys([*old, *wanted]))
+    else:
+        wanted = [digest for digest in wanted if digest not in had]
     return Plan(
         manifest=manifest,
         before=standing.manifest if standing is not None else None,
@@ -141,8 +160,18 @@ def plan(origin: Origin, standing: Standing | None, told: Told, wishes: Wishes, 
             Reference(digest=digest, kind=ReferenceKind.CATALOG, timestamp=stamp) for digest in only_tagged
         ),
         fresh=tuple(replace(item, timestamp=stamp) for item in fresh),
+        small=tuple(dict.fromkeys(small)),
+        in_hand=_in_hand(origin, told),
         base=standing.manifest.root_catalog if standing is not None and had and not wishes.recheck else None,
     )
+
+
+def _in_hand(origin: Origin, told: Told) -> tuple[tuple[ObjectName, bytes], ...]:
+    manifest = origin.manifest
+    certificate = manifest.certificate_name, origin.certificate
+    if manifest.history is None or told.history is None:
+        return (certificate,)
+    return certificate, (ObjectName(digest=manifest.history, kind=Kind.HISTORY), told.history)
 
 
 def _moves(item: Reference, standing: Standing | None, manifest: Manifest) -> bool:
@@ -178,7 +207,7 @@ def look(sought: Sought, store: Store, wishes: Wishes, now: datetime) -> Mirrore
     origin = prove(sought, standing, now)
     found = _planned(sought, store, origin, standing, wishes, now)
     with Survey(sought.stratum, store, workers=wishes.workers) as survey:
-        survey.add(_object(item) for item in found.fresh if item.kind is not ReferenceKind.CATALOG)
+        survey.add(_object(item) for item in found.small)
         for state in found.states:
             survey.visit(state, found.base)
     left_out = tuple(state for state in found.states if not survey.is_whole(state))
@@ -191,7 +220,7 @@ def _planned(
     log = standing.reflog if standing is not None else None
     same = standing is not None and standing.published == origin.published
     if same and log is not None and not wishes.recheck:
-        return plan(origin, standing, Told(tags=(), catalogs=(), others=()), wishes, now)
+        return plan(origin, standing, NOTHING, wishes, now)
     had = {item.digest for item in log.references} if log is not None else set()
     since = (now - wishes.keep).timestamp() if wishes.keep is not None else float("-inf")
     words = told(origin, sought.stratum, store, known=had.__contains__, since=since)
@@ -265,12 +294,12 @@ def _refuse_strangers(store: DirectoryStore) -> None:
 
 
 def _copy(copy: Copy, found: Plan) -> Mirrored:
-    small = [item for item in found.fresh if item.kind is not ReferenceKind.CATALOG]
-    copy.fetch((_object(item), _SMALL) for item in small)
+    copy.give(found.in_hand)
+    copy.fetch((_object(item), _SMALL) for item in found.small)
     for state in found.states:
         copy.visit(state, found.base)
     copy.finish()
-    lost = {item.digest for item in small if copy.lacks(_object(item))}
+    lost = {item.digest for item in found.small if copy.lacks(_object(item))}
     for item in present(found.manifest):
         if item.digest in lost:
             raise MissingError(

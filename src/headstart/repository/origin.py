@@ -57,6 +57,8 @@ class Origin:
     whitelist: bytes
     pkcs7: bytes | None
     """The older form of the whitelist's signature, where there is one; clients check it by themselves."""
+    certificate: bytes
+    """As stored."""
 
     @property
     def manifest(self) -> Manifest:
@@ -73,6 +75,12 @@ class Told:
     """Root catalogs in the order of publication, the present one last."""
     others: tuple[Reference, ...]
     """Certificates, histories and meta information of before."""
+    history: bytes | None
+    """As stored; None where it was not asked for, or there is none."""
+
+
+NOTHING: Final = Told(tags=(), catalogs=(), others=(), history=None)
+"""What there is to tell when nothing is new."""
 
 
 def prove(sought: Sought, standing: Standing | None, now: datetime) -> Origin:
@@ -103,7 +111,9 @@ def prove(sought: Sought, standing: Standing | None, now: datetime) -> Origin:
         if standing is not None:
             refuse_going_back(trusted.manifest, trusted.whitelist, standing, source=source.name)
         pkcs7 = _optional(source, PKCS7_FILE, _PKCS7_LIMIT)
-        return Origin(trusted=trusted, published=published, whitelist=whitelist, pkcs7=pkcs7)
+        return Origin(
+            trusted=trusted, published=published, whitelist=whitelist, pkcs7=pkcs7, certificate=certificate
+        )
 
     return from_any(sought.stratum, ask)
 
@@ -179,9 +189,11 @@ def told(origin: Origin, stratum: Stratum, store: Store, *, known: Digests, sinc
         return read_object(store, name) if store.has(name.path) else fetch_object(stratum, name, limit=limit)
 
     tags: tuple[Tag, ...] = ()
+    history = None
     if manifest.history is not None:
         name = ObjectName(digest=manifest.history, kind=Kind.HISTORY)
-        data = inflate(fetch(name, stored_limit(HISTORY_LIMIT)), limit=HISTORY_LIMIT, what=name.path)
+        history = fetch(name, stored_limit(HISTORY_LIMIT))
+        data = inflate(history, limit=HISTORY_LIMIT, what=name.path)
         found = examine_history(data, manifest.fqrn)
         damage = [fault for fault in found.faults if fault.code is Code.HISTORY_DAMAGED]
         if damage:
@@ -191,14 +203,14 @@ def told(origin: Origin, stratum: Stratum, store: Store, *, known: Digests, sinc
     if log is None:
         head = PastRoot(digest=manifest.root_catalog, revision=manifest.revision, size=manifest.root_size)
         chain = predecessors(head, lambda name: fetch(name, stored_limit(CATALOG_LIMIT)))
-        return Told(tags=tags, catalogs=_back_to(chain, known, since), others=())
+        return Told(tags=tags, catalogs=_back_to(chain, known, since), others=(), history=history)
     catalogs = [item for item in log.references if item.kind is ReferenceKind.CATALOG]
     # What stands behind the head was never current: its publication has not come to its end.
     place = next(
         (number for number, item in enumerate(catalogs) if item.digest == manifest.root_catalog), len(catalogs)
     )
     others = tuple(item for item in log.references if item.kind is not ReferenceKind.CATALOG)
-    return Told(tags=tags, catalogs=tuple(catalogs[: place + 1]), others=others)
+    return Told(tags=tags, catalogs=tuple(catalogs[: place + 1]), others=others, history=history)
 
 
 def _proven_log(manifest: Manifest, stratum: Stratum) -> Reflog | None:
