@@ -99,7 +99,7 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             self._refuse()
             return
-        with open(file, "rb") as stream:
+        try:
             status = os.fstat(file)
             if not stat.S_ISREG(status.st_mode):
                 self._refuse()
@@ -110,7 +110,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Cache-Control", f"max-age={answer.seconds}")
             self.end_headers()
             if body and status.st_size:
-                self.connection.sendfile(stream)
+                with open(file, "rb", closefd=False) as stream:
+                    self.connection.sendfile(stream)
+        finally:
+            os.close(file)
 
     def _find(self) -> tuple[Answer | None, str]:
         found = _PLACE.fullmatch(unquote(self.path.partition("?")[0]))

@@ -59,12 +59,14 @@ def test_what_clients_and_proxies_expect(tmp_path: Path) -> None:
                 assert "ETag" not in answer.headers
 
 
+HERE = f"/cvmfs/{FQRN}"
 HIDDEN = [
-    "/", "/cvmfs", f"/cvmfs/{FQRN}", f"/cvmfs/{FQRN}/", f"/cvmfs/{FQRN}/data/", f"/cvmfs/{FQRN}/data/txn/headstart.lock",
-    f"/cvmfs/{FQRN}/.headstart-new", f"/cvmfs/{FQRN}/secret", f"/cvmfs/{FQRN}/../secret", f"/cvmfs/{FQRN}/%2e%2e/secret",
-    f"/cvmfs/{FQRN}/data/../../secret", f"/cvmfs/../{FQRN}/.cvmfspublished", f"/cvmfs/{FQRN}/.cvmfspublished/",
-    f"/cvmfs/{FQRN}/.cvmfswhitelist", "/cvmfs/other.example.org/.cvmfspublished", "/.cvmfspublished", "//cvmfs//",
-    f"/cvmfs/{FQRN}/data/ab/%00", f"/cvmfs/{FQRN}//.cvmfspublished", f"/cvmfs/{FQRN}/data/ab/cdef",
+    "/", "/cvmfs", HERE, f"{HERE}/", f"{HERE}/data/", f"{HERE}/data/txn/headstart.lock",
+    f"{HERE}/.headstart-new",
+    f"{HERE}/secret", f"{HERE}/../secret", f"{HERE}/%2e%2e/secret", f"{HERE}/data/../../secret",
+    f"/cvmfs/../{FQRN}/.cvmfspublished", f"{HERE}/.cvmfspublished/", f"{HERE}/.cvmfswhitelist",
+    "/cvmfs/other.example.org/.cvmfspublished", "/.cvmfspublished", "//cvmfs//", f"{HERE}/data/ab/%00",
+    f"{HERE}//.cvmfspublished", f"{HERE}/data/ab/cdef",
 ]  # fmt: skip
 
 
