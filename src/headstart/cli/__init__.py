@@ -18,7 +18,7 @@ COMMANDS = {
     "demo": "everything below, end to end, on an example stack",
     "init": "look at a Julia project and write its Headstart.toml",
     "build": "build a release of a Julia project into a staging directory",
-    "repo": "create a repository, tag, check and clean up its states",
+    "repo": "create a repository; tag, check, clean up, copy and serve it",
     "publish": "publish a staged release, and point a channel at it",
     "run": "choose the image for this CPU, fetch it, start Julia with it",
     "shell": "start your shell with a release's Julia behind what is yours",
