@@ -625,5 +625,7 @@ def test_wrong_words(
 def test_the_source_itself_is_no_mirror(
     source: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(words(source, source, tmp_path)) == 10
-    assert "the same directory" in capsys.readouterr().err
+    for place in (source, Place(source.root / "inside")):
+        assert main(words(source, place, tmp_path)) == 10
+        assert "is the source itself, or lies in it" in capsys.readouterr().err
+    assert not (source.root / "inside").exists()

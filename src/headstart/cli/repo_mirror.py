@@ -112,10 +112,8 @@ def _sought(args: argparse.Namespace) -> Sought:
             f"{source.root} is a mount, which shows files and not what they are stored in",
             hint="name a server of the repository",
         )
-    if isinstance(source, StorageSource) and os.path.realpath(source.directory) == os.path.realpath(
-        args.storage
-    ):
-        raise ConfigurationError("source and storage are the same directory")
+    if isinstance(source, StorageSource):
+        _refuse_inside(source.directory, args.storage)
     anchors = anchors_of(args)
     # As ``open_source``: who asks a server for one repository must not be given another.
     named = isinstance(source, WebSource) or not anchors.keys
@@ -127,6 +125,15 @@ def _sought(args: argparse.Namespace) -> Sought:
         fqrn=fqrn,
         blacklist=read_blacklists(anchors.blacklists, site=site.blacklists),
     )
+
+
+def _refuse_inside(source: str, storage: str) -> None:
+    """Refuse a mirror in the storage that it is a mirror of."""
+    outer, inner = os.path.realpath(source), os.path.realpath(storage)
+    if os.path.commonpath((outer, inner)) == outer:
+        raise ConfigurationError(
+            f"{storage} is the source itself, or lies in it", hint="name another directory for the mirror"
+        )
 
 
 class _Talk:
