@@ -12,21 +12,22 @@ import pytest
 from headstart.cli import main
 from headstart.cvmfs.catalog import Catalog
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
-from headstart.cvmfs.objects import Kind, ObjectName, Revision, inflate
+from headstart.cvmfs.objects import Algorithm, Kind, ObjectName, Revision, inflate
 from headstart.cvmfs.past import ByRevision
 from headstart.cvmfs.reflog import REFLOG_FILE, ReferenceKind, Reflog
 from headstart.cvmfs.renewal import Terms
 from headstart.cvmfs.signature import Letter, seal
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import CorruptError, Error, MissingError, StorageError, TrustError, UnavailableError
-from headstart.keys import create_keys, load_keys
+from headstart.keys import create_keys, create_successor, load_keys
 from headstart.names import Fqrn
 from headstart.repository import adding, change_tags, roll_back
 from headstart.repository.gc import Keep, collect, collect_mirror
 from headstart.repository.mirror import Wishes, mirror
 from headstart.repository.origin import PKCS7_FILE
 from headstart.repository.replica import REPLICA_MARKER, RUNNING_FILE, SNAPSHOT_FILE, STATUS_FILE
-from headstart.repository.whitelists import renew_whitelist
+from headstart.repository.whitelists import renew_whitelist, resign_manifest
+from headstart.store import DirectoryTransaction
 from headstart.stratum import DirectoryStratum
 from headstart.webstratum import HttpStratum
 from mirroring import DAY, WISHES, complaints, grow, objects, snapshot, sought, visible
@@ -629,3 +630,30 @@ def test_the_source_itself_is_no_mirror(
         assert main(words(source, place, tmp_path)) == 10
         assert "is the source itself, or lies in it" in capsys.readouterr().err
     assert not (source.root / "inside").exists()
+
+
+def test_after_a_revocation_there_is_no_moment_without_trust(
+    source: Place, mirrored: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new whitelist does not know the old manifest's certificate, so it comes after the new manifest."""
+    old = copy_keys(tmp_path / "keys")
+    new_keys = create_successor(str(old), str(tmp_path / "new"), FQRN, now=NOW)
+    old_line = keys().certificate.fingerprint(Algorithm.SHA1)
+    new_line = new_keys.certificate.fingerprint(Algorithm.SHA1)
+    master = all_keys().master
+    renew_whitelist(source.store, master, Terms(days=30, add=(new_line,)), LATER)
+    snapshot(source, mirrored, LATER)
+    resign_manifest((source.store, new_keys), LATER)
+    renew_whitelist(source.store, master, Terms(days=30, revoke=(old_line,)), LATER + timedelta(seconds=1))
+    replaced: list[str] = []
+    real = DirectoryTransaction.replace
+
+    def replace_and_look(self: DirectoryTransaction, path: str, content: bytes) -> None:
+        real(self, path, content)
+        replaced.append(path)
+        assert {line for line in complaints(mirrored, LATER, deep=False) if "whitelist" in line} == set()
+
+    monkeypatch.setattr(DirectoryTransaction, "replace", replace_and_look)
+    snapshot(source, mirrored, LATER)
+    assert replaced[-2:] == [MANIFEST_FILE, WHITELIST_FILE]
+    assert complaints(mirrored, LATER) == set()
