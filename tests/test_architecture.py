@@ -24,7 +24,8 @@ LAYERS = (
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
      "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise", "treestate", "bounded",
      "surroundings", "probing",
-     "memory"},
+     "memory",
+     "crew", "webserver"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain", "diff", "status",
      "doctor",

@@ -68,6 +68,13 @@ class Transaction(Protocol):
             StorageError: one cannot be deleted, or does not lie below ``data``; those before it are gone.
         """
 
+    def remove(self, path: str) -> None:
+        """Remove a mutable file; one that is not there is no error.
+
+        Raises:
+            StorageError: it cannot be removed, or is no mutable file.
+        """
+
 
 class Listed(NamedTuple):
     """A file as a listing shows it."""
@@ -185,6 +192,18 @@ class DirectoryStore:
                 f"cannot read {self.root}: {error.strerror}", hint="name a directory for the repository"
             ) from error
 
+    def strangers(self) -> list[str]:
+        """What lies in it that no repository has, by name; none where there is no directory yet."""
+        try:
+            names = sorted(os.listdir(self.root))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StorageError(
+                f"cannot read {self.root}: {error.strerror}", hint="name a directory for the repository"
+            ) from error
+        return [name for name in names if name not in ("data", _NEW) and not name.startswith(".cvmfs")]
+
     def prepare(self) -> None:
         """Make the directories that the real tools want to find (format section 1).
 
@@ -300,6 +319,23 @@ class DirectoryTransaction:
             target = os.path.join(self._root, path)
             with _translated(target), contextlib.suppress(FileNotFoundError):
                 os.unlink(target)
+
+    def remove(self, path: str) -> None:
+        """See ``Transaction.remove``."""
+        target = os.path.join(self._root, check_mutable(path))
+        with _translated(target), contextlib.suppress(FileNotFoundError):
+            os.unlink(target)
+
+
+def check_mutable(path: str) -> str:
+    """Refuse to remove what is no mutable file of a repository.
+
+    Raises:
+        StorageError: it is none.
+    """
+    if not path.startswith(".cvmfs") or "/" in path:
+        raise StorageError(f"{path} is no mutable file of a repository, and nothing else is ever removed")
+    return path
 
 
 def _write(place: str, content: bytes, *, durable: bool = False) -> None:

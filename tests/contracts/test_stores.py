@@ -64,6 +64,19 @@ class TestStore:
             into.replace(".cvmfspublished", b"new")
         assert store.read(".cvmfspublished", limit=3) == b"new"
 
+    def test_mutable_files_are_removed_and_nothing_else_is(self, store: Store) -> None:
+        with store.transaction() as into:
+            into.replace(".cvmfs_is_snapshotting", b"now")
+            into.remove(".cvmfs_is_snapshotting")
+            into.remove(".cvmfs_is_snapshotting")
+            assert not store.has(".cvmfs_is_snapshotting")
+            into.put(named(b"one"), b"one")
+            into.settle()
+            for path in (named(b"one").path, "data", ".cvmfs/../data", "letter.txt", ""):
+                with pytest.raises(StorageError, match="is no mutable file"):
+                    into.remove(path)
+        assert store.has(named(b"one").path)
+
     def test_one_writer_at_a_time(self, store: Store) -> None:
         with store.transaction(), pytest.raises(LockedError), store.transaction():
             pass

@@ -18,7 +18,7 @@ COMMANDS = {
     "demo": "everything below, end to end, on an example stack",
     "init": "look at a Julia project and write its Headstart.toml",
     "build": "build a release of a Julia project into a staging directory",
-    "repo": "create a repository, tag, check and clean up its states",
+    "repo": "create a repository; tag, check, clean up, copy and serve it",
     "publish": "publish a staged release, and point a channel at it",
     "promote": "let a channel point at a published release, or sign it again",
     "rollback": "let a channel point where it pointed before",

@@ -6,7 +6,16 @@ import os
 import sys
 from datetime import UTC, datetime
 
-from headstart.cli import repo_check, repo_gc, repo_retire, status, tags, whitelists
+from headstart.cli import (
+    repo_check,
+    repo_gc,
+    repo_mirror,
+    repo_retire,
+    repo_serve,
+    status,
+    tags,
+    whitelists,
+)
 from headstart.console import Console
 from headstart.cvmfs.objects import Algorithm
 from headstart.errors import KeyFileError
@@ -54,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         repo_check.add,
         repo_gc.add,
         repo_retire.add,
+        repo_mirror.add,
+        repo_serve.add,
     ):
         declare(verbs)
 
