@@ -14,14 +14,15 @@ LAYERS = (
      "project", "gittree", "image", "script", "record", "tomltable", "route", "juliasource", "lint",
      "cacheheader", "juliahash", "session", "projectfiles", "environment", "reasons", "staleness", "verdicts",
      "openscript", "opensession", "compiled", "shellcode", "versionspec", "lockcheck", "lockchoice",
-     "overrides"},
+     "overrides", "s3place"},
     # 2 format
     {"cvmfs"},
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
      "arrival", "console", "datafiles", "inflating", "loopback", "deflating", "ingest", "stage",
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
-     "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise", "treestate"},
+     "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise", "treestate",
+     "bucket", "lease", "s3store"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain", "diff", "status"},
     # 5 command line

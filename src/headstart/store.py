@@ -30,7 +30,7 @@ _LOCK: Final = "data/txn/headstart.lock"
 _DIRECTORIES: Final = ("data", *(f"data/{number:02x}" for number in range(256)), "data/txn")
 _NEW: Final = ".headstart-new"
 """A mutable file before it gets its name."""
-_BEFORE_THE_MANIFEST: Final = {"data", ".cvmfswhitelist", ".cvmfs_master_replica", ".cvmfsreflog", _NEW}
+BEFORE_THE_MANIFEST: Final = {"data", ".cvmfswhitelist", ".cvmfs_master_replica", ".cvmfsreflog", _NEW}
 """What a repository may have before its first manifest makes it one."""
 _MODE: Final = 0o644
 _DIRECTORY_MODE: Final = 0o755
@@ -47,7 +47,7 @@ class Transaction(Protocol):
     """What a publication does to a storage; only one is open at a time."""
 
     def put(self, name: ObjectName, stored: bytes) -> bool:
-        """Stage an object; may be called from several threads.
+        """Stage an object, which readers may see before it is settled; may be called from several threads.
 
         Returns:
             Whether it is new; an object that is there already is left alone.
@@ -109,11 +109,25 @@ class Store(Protocol):
         """
 
     def transaction(self) -> AbstractContextManager[Transaction]:
-        """Become the writer; what was not settled by the end is dropped.
+        """Become the writer; what was not settled by the end may be dropped.
 
         Raises:
             LockedError: somebody else is.
             StorageError: it cannot be written.
+        """
+
+
+class NewStorage(Store, Protocol):
+    """A storage that a repository can be made in."""
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing yet but what an interrupted creation left."""
+
+    def prepare(self) -> None:
+        """Make whatever a repository needs to be there first, unless it is.
+
+        Raises:
+            StorageError: that cannot be made.
         """
 
 
@@ -177,7 +191,7 @@ class DirectoryStore:
     def is_empty(self) -> bool:
         """Whether there is nothing yet but what an interrupted creation left."""
         try:
-            return set(os.listdir(self.root)) <= _BEFORE_THE_MANIFEST
+            return set(os.listdir(self.root)) <= BEFORE_THE_MANIFEST
         except FileNotFoundError:
             return True
         except OSError as error:

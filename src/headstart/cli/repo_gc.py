@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 from headstart.cli.reading import counted, size_text, write, write_json
+from headstart.cli.storages import add_storage_arguments, source_on, storage_of
 from headstart.console import Console
 from headstart.cvmfs.objects import Kind
 from headstart.errors import ConfigurationError, CorruptError, MissingError, StorageError, UnavailableError
@@ -12,8 +13,8 @@ from headstart.keys import load_keys
 from headstart.names import Fqrn
 from headstart.repository.gc import Collection, Keep, collect, plan, refuse
 from headstart.repository.state import Repository
-from headstart.source import StorageSource, expected_name
-from headstart.store import DirectoryStore
+from headstart.source import expected_name
+from headstart.store import DirectoryStore, NewStorage
 
 HELP = "forget old states, and delete what only they are made of"
 DESCRIPTION = """\
@@ -48,7 +49,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(perform=run)
-    parser.add_argument("--storage", required=True, metavar="DIR", help="the repository's storage")
+    add_storage_arguments(parser)
     parser.add_argument("--keys", required=True, metavar="KEYDIR", help="the directory of its keys")
     parser.add_argument(
         "--keep-revisions", type=int, metavar="N", help="keep so many states before the present one"
@@ -67,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
     """Collect, or print the plan."""
     now = datetime.now(UTC)
     keep = _keep(args, now)
-    store = DirectoryStore(args.storage)
-    fqrn = _name_in(store.root)
+    store = storage_of(args)
+    fqrn = _name_in(store)
     keys = load_keys(args.keys, fqrn)
     console = Console(sys.stderr)
     if args.dry_run:
@@ -87,16 +88,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _name_in(directory: str) -> Fqrn:
-    """The repository that a storage directory is, by its own word."""
+def _name_in(store: NewStorage) -> Fqrn:
+    """The repository that a storage is, by its own word."""
     try:
-        found = expected_name(StorageSource(directory=directory))
+        found = expected_name(source_on(store))
     except (MissingError, UnavailableError) as error:
+        if isinstance(error, UnavailableError) and not isinstance(store, DirectoryStore):
+            raise
         raise StorageError(
-            f"{directory} is no repository", hint="name its storage, which has a .cvmfspublished"
+            f"{store.name} is no repository", hint="name its storage, which has a .cvmfspublished"
         ) from error
     if found is None:
-        raise CorruptError(f"the manifest in {directory} does not name its repository")
+        raise CorruptError(f"the manifest in {store.name} does not name its repository")
     return found
 
 

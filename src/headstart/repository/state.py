@@ -100,9 +100,12 @@ class Repository:
             TrustError: another repository's keys, an expired whitelist, a forged state.
             CorruptError, MissingError: an object is damaged or gone.
         """
-        if not store.has(MANIFEST_FILE):
-            raise StorageError(f"{store.name} is no repository", hint="make one first: headstart repo create")
-        published = store.read(MANIFEST_FILE, limit=LETTER_LIMIT)
+        try:
+            published = store.read(MANIFEST_FILE, limit=LETTER_LIMIT)
+        except MissingError as error:
+            raise StorageError(
+                f"{store.name} is no repository", hint="make one first: headstart repo create"
+            ) from error
         return cls(store, keys, _believe(store, keys, published, now))
 
     @property
