@@ -15,6 +15,7 @@ tried both ways, and the way that worked is kept.
 
 import base64
 import contextlib
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,9 @@ class Bucket:
             }
             config["s3"] = {"addressing_style": "virtual" if server.virtual else "path"}
         try:
-            self._client = boto3.session.Session().client("s3", config=Config(**config), **named)
+            # With keys that were named, nothing of the surroundings counts, and one session does for all.
+            session = _shared_session() if named else boto3.session.Session()
+            self._client = session.client("s3", config=Config(**config), **named)
         except (aws.BotoCoreError, ValueError) as error:
             raise ConfigurationError(f"cannot use {place.name}: {error}", hint=_CREDENTIALS) from error
         self.server: Final = str(self._client.meta.endpoint_url)
@@ -179,7 +182,11 @@ class Bucket:
     def _read_once(self, path: str, most: int) -> tuple[dict[str, Any], bytes]:
         answer: dict[str, Any] = self._client.get_object(Bucket=self.place.bucket, Key=self.place.key(path))
         with contextlib.closing(answer["Body"]) as body:
-            return answer, bytes(body.read(most))
+            content = bytearray()
+            # Only at its end is an answer compared with its length.
+            while len(content) < most and (part := body.read(most - len(content))):
+                content += part
+            return answer, bytes(content)
 
     def has(self, path: str) -> bool:
         """Whether there is such an object.
@@ -334,17 +341,23 @@ class Bucket:
         code = {"403": "AccessDenied", "401": "AccessDenied", "301": "PermanentRedirect"}.get(code, code)
         if code in _SAYINGS:
             text, hint = _SAYINGS[code]
-            said = {"bucket": self.place.bucket, "server": self.server, "what": what}
-            return StorageError(text.format_map(said), hint=hint)
+            parts = {"bucket": self.place.bucket, "server": self.server, "what": what}
+            return StorageError(text.format_map(parts), hint=hint)
         if status >= 500 or code in ("SlowDown", "ServiceUnavailable", "InternalError"):
+            said = code if code == str(status) else f"{status or ''} {code}".strip()
             return UnavailableError(
-                f"{self.server} fails at {what} of {self.place.name}: {status or code} {code}",
+                f"{self.server} fails at {what} of {self.place.name}: {said}",
                 hint="try again later; what was published is untouched",
             )
         message = error.response["Error"].get("Message") if error is not None else ""
         return StorageError(
             f"{self.server} refuses {what} of {self.place.name}: {' '.join(filter(None, (code, message)))}"
         )
+
+
+@functools.cache
+def _shared_session() -> Any:
+    return boto3.session.Session()
 
 
 def batches(paths: Iterable[str]) -> Iterator[list[str]]:

@@ -148,7 +148,8 @@ class Lease:
         found = _look(bucket)
         before = Lock.from_bytes(found.content) if found is not None else None
         here = Process.here()
-        suspect = before is not None and (before.suspect or _cut_off(bucket, before, found, here))
+        cut_off = before is not None and _cut_off(bucket, before, found, here)
+        suspect = cut_off or (before is not None and before.suspect)
         self._lock = Lock(
             holder=here, nonce=secrets.token_hex(16), count=0, lease=bucket.access.lease, suspect=suspect
         )

@@ -3,9 +3,9 @@
 Theory of operation. An object store has no rename, and needs none: an object of the repository is named by
 its content, and nobody sees it before a catalog names it. So objects are uploaded to their places at once, many
 at a time, and to settle is to wait for the last of them. A publication that is killed leaves objects that
-nothing names, which the next one finds by name, or a collection takes away. Mutable files are each replaced under
-the condition that they are what they were when the transaction began, so of two publishers that both believe to
-be alone only one wins; the other is told so.
+nothing names, which the next one finds by name, or a collection takes away. Mutable files are each replaced
+under the condition that they are what they were when the transaction began, so of two publishers that both
+believe to be alone only one wins; the other is told so.
 
 Whether an object is there already is asked one by one at first. Where more than a few of the same two first
 letters are put, the names of all of those are fetched once, a thousand to a page, and kept for the transaction.
@@ -216,6 +216,8 @@ class S3Transaction:
             self._lease.check()
             self._bucket.delete(batch)
             self._there.remove(batch)
+            with self._change:
+                self._names.difference_update(batch)
 
     def remove(self, path: str) -> None:
         """Remove a mutable file; one that is not there is no error.
