@@ -1,10 +1,9 @@
 """A publisher to an object store as a process of its own, that can be started, stopped and killed on the point.
 
-    python bucketpublisher.py URL ACCESS SECRET S3PLACE KEYS TREE LEASE KILL PAUSE
+    python bucketpublisher.py URL ACCESS SECRET S3PLACE KEYS TREE LEASE PAUSE
 
-It says ``ready``, waits for a line, and publishes TREE at /data. KILL is the number of the write before which
-it kills itself; none if negative. If PAUSE is 1, it says ``paused`` and stops itself before it writes the
-manifest. The exit code is that of the command line.
+It says ``ready``, waits for a line, and publishes TREE at /data. If PAUSE is 1, it says ``paused`` and stops
+itself before it writes the manifest. The exit code is that of the command line.
 """
 
 import os
@@ -25,8 +24,8 @@ from headstart.s3store import S3Store
 def main() -> int:
     """See the module."""
     url, access, secret, place, keys, tree = sys.argv[1:7]
-    lease, kill, pause = float(sys.argv[7]), int(sys.argv[8]), int(sys.argv[9])
-    _interrupt(kill, pause)
+    lease, pause = float(sys.argv[7]), sys.argv[8] == "1"
+    interrupt(-1, pause=pause)
     server = S3Server(
         endpoint=url, region="us-east-1", keys=S3Keys(access=access, secret=secret), virtual=False
     )
@@ -43,7 +42,8 @@ def main() -> int:
     return 0
 
 
-def _interrupt(kill: int, pause: int) -> None:
+def interrupt(kill: int, *, pause: bool) -> None:
+    """Kill this process before its n-th write, or stop it before it writes the manifest."""
     real = Bucket.write
     count = [0]
     one = Lock()
@@ -54,7 +54,7 @@ def _interrupt(kill: int, pause: int) -> None:
             count[0] += 1
             if number == kill:
                 os.kill(os.getpid(), signal.SIGKILL)
-            if pause == 1 and path == ".cvmfspublished":
+            if pause and path == ".cvmfspublished":
                 print("paused", flush=True)
                 os.kill(os.getpid(), signal.SIGSTOP)
         return real(self, path, content, condition)
