@@ -153,6 +153,12 @@ class Bucket:
         self._quoted: bool | None = None
         """How the server wants an ETag to be spelt; None while that is not known."""
 
+    def __del__(self) -> None:
+        # The client is part of a ring of references, and would leave its connections to the collector of those.
+        client = getattr(self, "_client", None)
+        if client is not None:
+            client.close()
+
     def read(self, path: str, *, limit: int) -> Found:
         """Read an object of at most ``limit`` bytes.
 

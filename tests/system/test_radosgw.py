@@ -12,6 +12,7 @@ import pytest
 import objectstores
 import radosgw
 import s3server
+from headstart.cvmfs.objects import Algorithm, Kind, ObjectName
 from headstart.errors import CorruptError
 from headstart.s3store import S3Store
 from objectstores import Site
@@ -63,13 +64,16 @@ def test_wrong_credentials_are_told_apart(site: Site) -> None:
 
 def test_names_come_page_by_page(site: Site, server: s3server.Server) -> None:
     """More than one answer holds, through the real thing's idea of where the next page begins."""
-    client = server.client()
-    paths = {f"data/{number % 256:02x}/{number:038x}" for number in range(1100)}
-    for path in paths:
-        client.put_object(Bucket=site.place.bucket, Key=site.place.key(path), Body=b"x")
     store = S3Store(site.place, server.access())
+    contents = [str(number).encode() for number in range(1010)]
+    names = [ObjectName(digest=Algorithm.SHA1.digest(content), kind=Kind.FILE) for content in contents]
+    paths = {name.path for name in names}
+    with store.transaction() as into:
+        for name, content in zip(names, contents, strict=True):
+            into.put(name, content)
+        into.settle()
     listed = [item.path for item in store.listing("data/")]
-    assert len(listed) == len(set(listed))
+    assert len(listed) == len(set(listed)) > 1010
     assert paths <= set(listed)
     with store.transaction() as into:
         into.delete(sorted(paths))
