@@ -24,6 +24,7 @@ from typing import Final, NamedTuple, Protocol
 
 from headstart.cvmfs.objects import ObjectName
 from headstart.errors import CorruptError, Error, LockedError, MissingError, StorageError
+from headstart.parallel import in_parallel
 
 _STAGING: Final = "data/txn/headstart"
 _LOCK: Final = "data/txn/headstart.lock"
@@ -32,6 +33,8 @@ _NEW: Final = ".headstart-new"
 """A mutable file before it gets its name."""
 BEFORE_THE_MANIFEST: Final = {"data", ".cvmfswhitelist", ".cvmfs_master_replica", ".cvmfsreflog", _NEW}
 """What a repository may have before its first manifest makes it one."""
+_QUESTIONS: Final = 16
+"""Asked at the same time."""
 _MODE: Final = 0o644
 _DIRECTORY_MODE: Final = 0o755
 _HINTS: Final = {
@@ -129,6 +132,21 @@ class NewStorage(Store, Protocol):
         Raises:
             StorageError: that cannot be made.
         """
+
+
+def present_files(store: Store, paths: Iterable[str]) -> set[str]:
+    """Those of some files that are there; a storage that is far away is asked for many at a time."""
+    asked = sorted(set(paths))
+    if isinstance(store, DirectoryStore):
+        return set(filter(store.has, asked))
+    found: list[str] = []
+
+    def ask(path: str) -> None:
+        if store.has(path):
+            found.append(path)
+
+    in_parallel(asked, ask, workers=_QUESTIONS)
+    return set(found)
 
 
 class DirectoryStore:

@@ -25,6 +25,7 @@ from headstart.errors import (
 from headstart.lease import LOCK, Lock, Process
 from headstart.s3place import S3Access, Surroundings
 from headstart.s3store import S3Store
+from headstart.store import present_files
 from s3proxy import Answer, Ask, Cut, Hang, Proxy, Rule, Swallow, Verdict, nothing, proxy
 
 MANIFEST = ".cvmfspublished"
@@ -142,6 +143,22 @@ def test_many_objects_of_a_folder_are_asked_for_at_once(between: tuple[S3Store, 
     with store.transaction() as into:
         assert [into.put(named(content), content) for content in contents] == [False] * 10 + [True] * 2
     assert (seen.count("HEAD", "data/00/"), seen.count("PUT", "data/00/")) == (4, 2)
+
+
+def test_many_files_are_asked_for_at_a_time(between: tuple[S3Store, Proxy]) -> None:
+    store, seen = between
+    publish(store, b"one")
+    together = threading.Barrier(8)
+
+    def wait(ask: Ask) -> Verdict:
+        if ask.method == "HEAD":
+            together.wait(20)
+        return None
+
+    seen.rule = wait
+    paths = [named(bytes([number])).path for number in range(15)] + [named(b"one").path]
+    assert present_files(store, paths) == {named(b"one").path}
+    assert seen.count("HEAD", "/data/") == 17  # and once before it was put
 
 
 def test_not_more_waits_in_memory_than_is_good(

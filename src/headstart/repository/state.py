@@ -26,7 +26,7 @@ from headstart.deflating import fast
 from headstart.errors import CorruptError, Error, MissingError, StorageError, TrustError, UnknownError
 from headstart.keys import RepositoryKeys
 from headstart.names import Fqrn
-from headstart.store import Store, Transaction
+from headstart.store import Store, Transaction, present_files
 
 REFLOG_FILE: Final = ".cvmfsreflog"
 _OBJECT_LIMIT: Final = 1 << 28
@@ -244,11 +244,9 @@ class Repository:
             ReferenceKind.HISTORY: Kind.HISTORY,
             ReferenceKind.METAINFO: Kind.METAINFO,
         }
-        kept = tuple(
-            item
-            for item in found.references
-            if self.store.has(ObjectName(digest=item.digest, kind=kinds[item.kind]).path)
-        )
+        paths = [ObjectName(digest=item.digest, kind=kinds[item.kind]).path for item in found.references]
+        there = present_files(self.store, paths)
+        kept = tuple(item for item, path in zip(found.references, paths, strict=True) if path in there)
         return Reflog(
             fqrn=self.fqrn, references=(*kept, *(item for item in present if item.digest not in known))
         )
