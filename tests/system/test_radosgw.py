@@ -42,8 +42,8 @@ def test_of_two_at_once_one_wins(site: Site) -> None:
     objectstores.of_two_at_once_one_wins(site)
 
 
-def test_a_client_reads_it_over_http(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    objectstores.a_client_reads_it_over_http(site, capsys)
+def test_a_client_reads_it_over_http(site: Site) -> None:
+    objectstores.a_client_reads_it_over_http(site)
 
 
 def test_who_was_stopped_for_too_long_changes_nothing(site: Site) -> None:
