@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -100,15 +101,19 @@ def end(process: "subprocess.Popen[str]") -> tuple[int, str]:
 
 
 def of_two_at_once_one_wins(site: Site) -> None:
-    trees = {name: site.tree(name, 40) for name in ("one", "other")}
-    both = {name: site.publisher(tree) for name, tree in trees.items()}
+    """Both reach for the lock at the same moment; who has it waits until the other has ended."""
+    names = ("one", "other")
+    both = {name: site.publisher(site.tree(name), pause=True) for name in names}
     for process in both.values():
         go(process)
-    codes = {name: end(process) for name, process in both.items()}
-    assert sorted(code for code, _ in codes.values()) == [0, LockedError.exit_code], codes
-    winner = next(name for name, (code, _) in codes.items() if code == 0)
-    state = site.state()
-    assert state[b"/data/file7"] == f"{winner} 7".encode()
+    said = {name: process.stdout.readline() for name, process in both.items() if process.stdout is not None}
+    winner, loser = sorted(names, key=lambda name: said[name] != "paused\n")
+    assert said[winner] == "paused\n"
+    assert "somebody else" in said[loser]
+    assert end(both[loser])[0] == LockedError.exit_code
+    both[winner].send_signal(signal.SIGCONT)
+    assert end(both[winner])[0] == 0
+    assert site.state()[b"/data/file1"] == f"{winner} 1".encode()
     assert site.complaints() == 0
 
 
@@ -139,7 +144,7 @@ def who_was_stopped_for_too_long_changes_nothing(site: Site) -> None:
     assert Lock.from_bytes(site.store.read(LOCK, limit=9999)).holder is None
 
 
-def killed_before_any_write_the_old_or_the_new_state_verifies(site: Site, numbers: range) -> None:
+def killed_before_any_write_the_old_or_the_new_state_verifies(site: Site, numbers: Iterable[int]) -> None:
     outcomes = set()
     before = site.state()
     for number in numbers:

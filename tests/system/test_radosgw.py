@@ -51,7 +51,7 @@ def test_who_was_stopped_for_too_long_changes_nothing(site: Site) -> None:
 
 
 def test_killed_before_any_write_the_old_or_the_new_state_verifies(site: Site) -> None:
-    objectstores.killed_before_any_write_the_old_or_the_new_state_verifies(site, range(2, 16, 2))
+    objectstores.killed_before_any_write_the_old_or_the_new_state_verifies(site, (3, 6, 9, 10, 11, 13))
 
 
 def test_changed_bytes_are_refused(site: Site) -> None:
