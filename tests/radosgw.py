@@ -1,7 +1,6 @@
 """Ceph's own S3 server for tests: one monitor, one OSD in memory, and radosgw, from Debian's packages.
 
-``ceph-mon``, ``ceph-osd``, ``ceph-common`` and ``radosgw`` are needed; it is up in about ten seconds, keeps
-everything below one folder, listens on loopback only, and is gone with the test run.
+``ceph-mon``, ``ceph-osd``, ``ceph-common`` and ``radosgw`` are needed; it keeps everything below one folder, listens on loopback only, and is gone with the test run.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """What holds with a light S3 server, and what that one cannot show, on Ceph's radosgw, as CERN has it.
 
-Only where ``HEADSTART_TEST_RADOSGW=1`` asks for it; less than a minute on a machine with nothing else to do.
+Only where ``HEADSTART_TEST_RADOSGW=1`` asks for it.
 """
 
 import os
