@@ -1,6 +1,7 @@
 """Ceph's own S3 server for tests: one monitor, one OSD in memory, and radosgw, from Debian's packages.
 
-``ceph-mon``, ``ceph-osd``, ``ceph-common`` and ``radosgw`` are needed; it keeps everything below one folder, listens on loopback only, and is gone with the test run.
+``ceph-mon``, ``ceph-osd``, ``ceph-common`` and ``radosgw`` are needed; it keeps everything
+below one folder, listens on loopback only, and is gone with the test run.
 """
 
 import contextlib
