@@ -15,7 +15,8 @@ LAYERS = (
      "cacheheader", "juliahash", "session", "projectfiles", "environment", "reasons", "staleness", "verdicts",
      "openscript", "opensession", "compiled", "shellcode", "versionspec", "lockcheck", "lockchoice",
      "overrides", "nodefacts",
-     "clock", "bundle"},
+     "clock", "bundle",
+     "s3place"},
     # 2 format
     {"cvmfs"},
     # 3 edges
@@ -25,7 +26,8 @@ LAYERS = (
      "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise", "treestate", "bounded",
      "surroundings", "probing",
      "memory",
-     "crew", "webserver"},
+     "crew", "webserver",
+     "bucket", "lease", "s3store"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain", "diff", "status",
      "doctor",

@@ -24,14 +24,17 @@ from typing import Final, NamedTuple, Protocol
 
 from headstart.cvmfs.objects import ObjectName
 from headstart.errors import CorruptError, Error, LockedError, MissingError, StorageError
+from headstart.parallel import in_parallel
 
 _STAGING: Final = "data/txn/headstart"
 _LOCK: Final = "data/txn/headstart.lock"
 _DIRECTORIES: Final = ("data", *(f"data/{number:02x}" for number in range(256)), "data/txn")
 _NEW: Final = ".headstart-new"
 """A mutable file before it gets its name."""
-_BEFORE_THE_MANIFEST: Final = {"data", ".cvmfswhitelist", ".cvmfs_master_replica", ".cvmfsreflog", _NEW}
+BEFORE_THE_MANIFEST: Final = {"data", ".cvmfswhitelist", ".cvmfs_master_replica", ".cvmfsreflog", _NEW}
 """What a repository may have before its first manifest makes it one."""
+_QUESTIONS: Final = 16
+"""Asked at the same time."""
 _MODE: Final = 0o644
 _DIRECTORY_MODE: Final = 0o755
 _HINTS: Final = {
@@ -47,7 +50,7 @@ class Transaction(Protocol):
     """What a publication does to a storage; only one is open at a time."""
 
     def put(self, name: ObjectName, stored: bytes) -> bool:
-        """Stage an object; may be called from several threads.
+        """Stage an object, which readers may see before it is settled; may be called from several threads.
 
         Returns:
             Whether it is new; an object that is there already is left alone.
@@ -116,12 +119,41 @@ class Store(Protocol):
         """
 
     def transaction(self) -> AbstractContextManager[Transaction]:
-        """Become the writer; what was not settled by the end is dropped.
+        """Become the writer; what was not settled by the end may be dropped.
 
         Raises:
             LockedError: somebody else is.
             StorageError: it cannot be written.
         """
+
+
+class NewStorage(Store, Protocol):
+    """A storage that a repository can be made in."""
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing yet but what an interrupted creation left."""
+
+    def prepare(self) -> None:
+        """Make whatever a repository needs to be there first, unless it is.
+
+        Raises:
+            StorageError: that cannot be made.
+        """
+
+
+def present_files(store: Store, paths: Iterable[str]) -> set[str]:
+    """Those of some files that are there; a storage that is far away is asked for many at a time."""
+    asked = sorted(set(paths))
+    if isinstance(store, DirectoryStore):
+        return set(filter(store.has, asked))
+    found: list[str] = []
+
+    def ask(path: str) -> None:
+        if store.has(path):
+            found.append(path)
+
+    in_parallel(asked, ask, workers=_QUESTIONS)
+    return set(found)
 
 
 class DirectoryStore:
@@ -184,7 +216,7 @@ class DirectoryStore:
     def is_empty(self) -> bool:
         """Whether there is nothing yet but what an interrupted creation left."""
         try:
-            return set(os.listdir(self.root)) <= _BEFORE_THE_MANIFEST
+            return set(os.listdir(self.root)) <= BEFORE_THE_MANIFEST
         except FileNotFoundError:
             return True
         except OSError as error:

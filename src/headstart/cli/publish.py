@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from headstart.cli.storages import add_storage_arguments, storage_of
 from headstart.cli.trees import add_tree_arguments, check_words, run_tree
 from headstart.console import Console
 from headstart.cvmfs.history import check_new_name
@@ -16,7 +17,6 @@ from headstart.keys import load_keys
 from headstart.names import ChannelName
 from headstart.repository import Action, Channel, Means, Plan, Repository, Tagging, plan, publish
 from headstart.stage import StagedRelease, open_stage
-from headstart.store import DirectoryStore
 
 HELP = """\
 Publish a staged release as a new revision of a repository, and with --channel
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "stage", metavar="STAGE", nargs="?", help="the directory that a build staged the release in"
     )
-    parser.add_argument("--storage", required=True, metavar="DIR", help="the repository's storage")
+    add_storage_arguments(parser)
     parser.add_argument("--keys", required=True, metavar="KEYDIR", help="the directory of its keys")
     parser.add_argument("--channel", metavar="NAME", help="point this channel at the release")
     parser.add_argument(
@@ -78,7 +78,7 @@ def _run_stage(args: argparse.Namespace) -> int:
     tagging = _tagging(args)
     console = Console(sys.stderr)
     staged = open_stage(args.stage)
-    store = DirectoryStore(args.storage)
+    store = storage_of(args)
     keys = load_keys(args.keys, staged.fqrn)
     if args.dry_run:
         repository = Repository.open(store, keys, now)

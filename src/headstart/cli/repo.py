@@ -16,6 +16,7 @@ from headstart.cli import (
     tags,
     whitelists,
 )
+from headstart.cli.storages import add_storage_arguments, storage_of
 from headstart.console import Console
 from headstart.cvmfs.objects import Algorithm
 from headstart.errors import KeyFileError
@@ -36,12 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make keys and an empty, signed repository",
         description=(
             "Make the keys of a repository, unless KEYDIR has them already, and an empty, signed repository "
-            "in a directory that is empty or not there yet. The whitelist is valid for 30 days."
+            "in a storage that is empty or not there yet. The whitelist is valid for 30 days."
         ),
         allow_abbrev=False,
     )
     create_parser.add_argument("fqrn", metavar="FQRN", help="the repository's name, such as julia.example.org")
-    create_parser.add_argument("--storage", required=True, metavar="DIR", help="where the repository is to be")
+    add_storage_arguments(create_parser)
     create_parser.add_argument("--keys", required=True, metavar="KEYDIR", help="where its keys are to be")
     create_parser.add_argument(
         "--hash",
@@ -78,12 +79,13 @@ def _create(args: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     fqrn = Fqrn(args.fqrn)
     console = Console(sys.stderr)
-    store = DirectoryStore(args.storage)
-    storage, keys_at = os.path.realpath(store.root), os.path.realpath(args.keys)
-    if os.path.commonpath((storage, keys_at)) == storage:
-        raise KeyFileError(
-            f"{args.keys} lies in the storage, which everybody may read", hint="keep keys elsewhere"
-        )
+    store = storage_of(args)
+    if isinstance(store, DirectoryStore):
+        storage, keys_at = os.path.realpath(store.root), os.path.realpath(args.keys)
+        if os.path.commonpath((storage, keys_at)) == storage:
+            raise KeyFileError(
+                f"{args.keys} lies in the storage, which everybody may read", hint="keep keys elsewhere"
+            )
     refuse_storage(store)  # before there are keys for nothing
     if os.path.lexists(os.path.join(args.keys, f"{fqrn}.masterkey")):
         keys = load_keys(args.keys, fqrn)
@@ -94,12 +96,12 @@ def _create(args: argparse.Namespace) -> int:
     master = load_master_key(args.keys, fqrn)
     settings = Settings(algorithm=_HASHES[args.hash], garbage_collectable=not args.no_gc)
     manifest = create(store, AllKeys(keys=keys, master=master), now, settings)
-    console.step(f"made the repository {fqrn} in {store.root}")
+    console.step(f"made the repository {fqrn} in {store.name}")
     public = os.path.join(os.path.abspath(args.keys), f"{fqrn}.pub")
     if args.json:
         said = {
             "fqrn": str(fqrn),
-            "storage": store.root,
+            "storage": store.name,
             "revision": manifest.revision,
             "root_catalog": str(manifest.root_catalog),
             "public_key": public,

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from headstart.cli.storages import in_bucket
 from headstart.cli.tags import target_of
 from headstart.console import Console
 from headstart.cvmfs.balance import Weights
@@ -199,7 +200,8 @@ def _default_state(args: argparse.Namespace, at: bytes, env: Mapping[str, str]) 
     states = env.get("XDG_STATE_HOME") or (f"{home}/.local/state" if home else None)
     if states is None:
         return None
-    places = (os.path.realpath(args.storage), os.path.realpath(args.tree))
+    storage = args.storage if in_bucket(args.storage) else os.path.realpath(args.storage)
+    places = (storage, os.path.realpath(args.tree))
     key = hashlib.sha256(b"\0".join((*map(os.fsencode, places), at))).hexdigest()
     return f"{states}/headstart/trees/{key[:32]}.sqlite"
 

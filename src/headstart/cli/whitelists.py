@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headstart.cli.reading import time_text, write, write_json
+from headstart.cli.storages import add_storage_arguments, storage_of
 from headstart.cli.tags import name_of
 from headstart.console import Console
 from headstart.cvmfs.renewal import WHITELIST_DAYS, Renewal, Request, Terms, entries_of
@@ -26,7 +27,7 @@ from headstart.repository.whitelists import (
     resign_manifest,
     sign_request,
 )
-from headstart.store import DirectoryStore
+from headstart.store import NewStorage
 
 _RESIGN = """\
 Sign the whitelist again before it expires. Without the master key at hand:
@@ -64,7 +65,7 @@ def add_resign(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--storage", metavar="DIR", help="the repository's storage")
+    add_storage_arguments(parser, required=False)
     parser.add_argument("--keys", required=True, metavar="KEYDIR", help="the directory of the keys")
     parser.add_argument(
         "--days", type=int, metavar="N", help=f"days that it is to be valid (default: {WHITELIST_DAYS})"
@@ -110,7 +111,7 @@ def _resign(args: argparse.Namespace) -> int:
     _check_words(args)
     if args.sign is not None:
         return _sign(args)
-    store = DirectoryStore(args.storage)
+    store = storage_of(args)
     fqrn = name_of(store)
     if args.published:
         return _publish(args, store, fqrn)
@@ -164,7 +165,7 @@ def _terms(args: argparse.Namespace, letters: Letters) -> Terms:
     return Terms(days=days, add=add, revoke=tuple(revoke))
 
 
-def _publish(args: argparse.Namespace, store: DirectoryStore, fqrn: Fqrn) -> int:
+def _publish(args: argparse.Namespace, store: NewStorage, fqrn: Fqrn) -> int:
     keys = load_keys(args.keys, fqrn)
     now = datetime.now(UTC)
     console = Console(sys.stderr)
@@ -191,7 +192,7 @@ def _sign(args: argparse.Namespace) -> int:
     return _answer(args, renewal, file=args.output)
 
 
-def _apply(args: argparse.Namespace, store: DirectoryStore, masters: MasterKeys) -> int:
+def _apply(args: argparse.Namespace, store: NewStorage, masters: MasterKeys) -> int:
     data = read_key_file(args.apply)
     now = datetime.now(UTC)
     if args.dry_run:

@@ -21,7 +21,7 @@ from headstart.errors import Error, KeyFileError, StorageError
 from headstart.keys import RepositoryKeys
 from headstart.names import Fqrn
 from headstart.repository.state import Advance, Settings, advance, tag_of
-from headstart.store import DirectoryStore, Transaction
+from headstart.store import NewStorage, Transaction
 
 ROOT_DAYS: Final = 365
 """How long a statement of channel keys is believed."""
@@ -37,19 +37,19 @@ class AllKeys:
     master: Signer
 
 
-def create(store: DirectoryStore, all_keys: AllKeys, now: datetime, settings: Settings = _DEFAULT) -> Manifest:
-    """Make a repository in an empty directory.
+def create(store: NewStorage, all_keys: AllKeys, now: datetime, settings: Settings = _DEFAULT) -> Manifest:
+    """Make a repository in an empty storage.
 
     The manifest is written last: interrupted before, there is no repository yet, and doing it again makes one.
 
     Args:
-        store: where; the directory need not exist.
+        store: where; a directory need not exist.
         all_keys: of the repository.
         now: UTC.
         settings: what it is to be like.
 
     Raises:
-        StorageError: the directory is a repository already, is not empty, or cannot be written.
+        StorageError: the storage is a repository already, is not empty, or cannot be written.
         LockedError: somebody else is at it.
     """
     keys = all_keys.keys
@@ -58,7 +58,7 @@ def create(store: DirectoryStore, all_keys: AllKeys, now: datetime, settings: Se
     when = int(now.timestamp())
     with store.transaction() as into:
         if store.has(MANIFEST_FILE):
-            raise StorageError(f"{store.root} has just become a repository")
+            raise StorageError(f"{store.name} has just become a repository")
         into.replace(WHITELIST_FILE, whitelist(all_keys, now, settings.algorithm))
         into.replace(_REPLICA_MARKER, b"This file marks the repository as one that may be replicated.\n")
         manner = Manner(
@@ -126,16 +126,16 @@ def first_root(keys: RepositoryKeys, now: datetime) -> Root:
     )
 
 
-def refuse_storage(store: DirectoryStore) -> None:
-    """Refuse a directory that a repository cannot be made in.
+def refuse_storage(store: NewStorage) -> None:
+    """Refuse a storage that a repository cannot be made in.
 
     Raises:
         StorageError: it is a repository already, or is not empty.
     """
     if store.has(MANIFEST_FILE):
-        raise StorageError(f"{store.root} is a repository already", hint="publish to it, or name another place")
+        raise StorageError(f"{store.name} is a repository already", hint="publish to it, or name another place")
     if not store.is_empty():
-        raise StorageError(f"{store.root} is not empty", hint="name a directory that is empty or not there yet")
+        raise StorageError(f"{store.name} is not empty", hint="name a place that is empty or not there yet")
 
 
 def whitelist(all_keys: AllKeys, now: datetime, algorithm: Algorithm) -> bytes:

@@ -193,16 +193,15 @@ def _unmarked(store: Store, marks: set[Key]) -> tuple[list[Key], int, int]:
     """Objects in storage without a mark, their bytes, and how many have one; what is no object stays."""
     condemned: list[Key] = []
     size = marked = 0
-    for number in range(256):
-        for listed in store.listing(f"data/{number:02x}/"):
-            key = key_at(listed.path)
-            if key is None:
-                continue
-            if key in marks:
-                marked += 1
-            else:
-                condemned.append(key)
-                size += listed.size
+    for listed in store.listing("data/"):
+        key = key_at(listed.path)
+        if key is None:
+            continue
+        if key in marks:
+            marked += 1
+        else:
+            condemned.append(key)
+            size += listed.size
     return condemned, size, marked
 
 

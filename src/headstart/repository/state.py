@@ -27,7 +27,7 @@ from headstart.errors import CorruptError, Error, MissingError, StorageError, Tr
 from headstart.keys import RepositoryKeys
 from headstart.names import Fqrn
 from headstart.repository.replica import refuse_replica
-from headstart.store import Store, Transaction
+from headstart.store import Store, Transaction, present_files
 
 _OBJECT_LIMIT: Final = 1 << 28
 _DAY: Final = 86400
@@ -100,10 +100,13 @@ class Repository:
             TrustError: another repository's keys, an expired whitelist, a forged state.
             CorruptError, MissingError: an object is damaged or gone.
         """
-        if not store.has(MANIFEST_FILE):
-            raise StorageError(f"{store.name} is no repository", hint="make one first: headstart repo create")
+        try:
+            published = store.read(MANIFEST_FILE, limit=LETTER_LIMIT)
+        except MissingError as error:
+            raise StorageError(
+                f"{store.name} is no repository", hint="make one first: headstart repo create"
+            ) from error
         refuse_replica(store)
-        published = store.read(MANIFEST_FILE, limit=LETTER_LIMIT)
         return cls(store, keys, _believe(store, keys, published, now))
 
     @property
@@ -242,11 +245,9 @@ class Repository:
             ReferenceKind.HISTORY: Kind.HISTORY,
             ReferenceKind.METAINFO: Kind.METAINFO,
         }
-        kept = tuple(
-            item
-            for item in found.references
-            if self.store.has(ObjectName(digest=item.digest, kind=kinds[item.kind]).path)
-        )
+        paths = [ObjectName(digest=item.digest, kind=kinds[item.kind]).path for item in found.references]
+        there = present_files(self.store, paths)
+        kept = tuple(item for item, path in zip(found.references, paths, strict=True) if path in there)
         return Reflog(fqrn=self.fqrn, references=(*kept, *(item for item in heads if item.digest not in known)))
 
     def when(self, now: datetime) -> int:
