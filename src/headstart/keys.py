@@ -32,6 +32,7 @@ _BITS: Final = 2048
 _CERTIFICATE_DAYS: Final = 365
 _PRIVATE: Final = ("masterkey", "key", "channelkey")
 _ALL: Final = (*_PRIVATE, "pub", "crt")
+_SUCCESSOR: Final = ("pub", "key", "crt", "channelkey")
 _PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 
@@ -146,12 +147,8 @@ def create_successor(directory: str, into: str, fqrn: Fqrn, *, now: datetime) ->
     Raises:
         KeyFileError: the present keys cannot be read, or the new ones not be written.
     """
-    load_keys(directory, fqrn)
+    plan_successor(directory, into, fqrn)
     path = os.path.join(directory, str(fqrn))
-    if os.path.realpath(directory) == os.path.realpath(into):
-        raise KeyFileError(
-            f"{into} has the present keys in it", hint="name another directory for the next ones"
-        )
 
     def make() -> Mapping[str, bytes]:
         key = rsa.generate_private_key(public_exponent=65537, key_size=_BITS)
@@ -163,6 +160,24 @@ def create_successor(directory: str, into: str, fqrn: Fqrn, *, now: datetime) ->
         }
 
     return _write_all(into, fqrn, make)
+
+
+def plan_successor(directory: str, into: str, fqrn: Fqrn) -> tuple[str, ...]:
+    """The files that ``create_successor`` will make or, after it was killed, finish; nothing is written.
+
+    Raises:
+        KeyFileError: it would refuse.
+    """
+    load_keys(directory, fqrn)
+    if os.path.realpath(directory) == os.path.realpath(into):
+        raise KeyFileError(
+            f"{into} has the present keys in it", hint="name another directory for the next ones"
+        )
+    if os.path.lexists(into) and not os.path.isdir(into):
+        raise KeyFileError(f"{into} is no directory", hint="name one that keys can be put into")
+    if not os.path.isdir(os.path.join(into, f".{fqrn}.new-keys")):
+        _refuse_existing(into, fqrn)
+    return tuple(os.path.join(into, f"{fqrn}.{kind}") for kind in _SUCCESSOR)
 
 
 def _write_all(directory: str, fqrn: Fqrn, make: Callable[[], Mapping[str, bytes]]) -> RepositoryKeys:

@@ -29,6 +29,7 @@ from headstart.errors import CorruptError, MissingError, StorageError
 from headstart.keys import RepositoryKeys
 from headstart.repository.references import KINDS, LIMIT, REFLOG_FILE, present, read_whole, rewrite
 from headstart.repository.state import Repository
+from headstart.repository.statusfile import date_text, note
 from headstart.store import Store
 
 _CHECK: Final = "see what else is wrong: headstart repo check"
@@ -239,6 +240,7 @@ def collect(
             kept = tuple(item for item in log.references if item.digest in stays)
             rewrite(repository, into, Reflog(fqrn=log.fqrn, references=kept), now, collectable=True)
         into.delete(_paths(condemned))
+        note(store, into, {"last_gc": date_text(now)})
     return found
 
 
