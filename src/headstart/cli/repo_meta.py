@@ -1,4 +1,4 @@
-"""``headstart repo meta`` and ``headstart repo update-info``: what a repository and a server say of themselves."""
+"""``headstart repo meta`` and ``headstart repo update-info``: what repository and server say of themselves."""
 
 import argparse
 import json
@@ -92,7 +92,9 @@ def _meta(args: argparse.Namespace) -> int:
     def wording(before: bytes) -> MetaInfo:
         base = given
         if base is None:
-            base = MetaInfo.read(before, what=f"the meta information of {fqrn}") if before else MetaInfo.new(fqrn)
+            base = (
+                MetaInfo.read(before, what=f"the meta information of {fqrn}") if before else MetaInfo.new(fqrn)
+            )
         return base.changed(changes)
 
     keys = load_keys(args.keys, fqrn)

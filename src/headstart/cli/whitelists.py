@@ -270,7 +270,8 @@ def _roll_over(args: argparse.Namespace) -> int:
     else:
         key_id = create_successor(args.keys, args.to, fqrn, now=datetime.now(UTC)).repository.keyid
         console.step(
-            f"made the next keys of {fqrn} in {args.to}; nodes believe them when the whitelist names {certificate}"
+            f"made the next keys of {fqrn} in {args.to}; nodes believe them when the whitelist names "
+            f"{certificate}"
         )
     if args.json:
         said = {"fqrn": str(fqrn), "certificate": certificate, "key_id": key_id, "dry_run": args.dry_run}

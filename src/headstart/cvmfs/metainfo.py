@@ -94,7 +94,9 @@ class MetaInfo:
         """
         text = json.dumps(self.table, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
         if len(text) > METAINFO_LIMIT:
-            raise ConfigurationError(f"meta information of {len(text)} bytes is too much: {METAINFO_LIMIT} may be")
+            raise ConfigurationError(
+                f"meta information of {len(text)} bytes is too much: {METAINFO_LIMIT} may be"
+            )
         return text
 
 

@@ -1,8 +1,8 @@
 """``info/v1``: what a web server of several repositories says of them (format section 8).
 
 It lies beside the repositories, whose storages are directories of one document root that is served as
-``/cvmfs``. Nobody needs it to read a repository; monitoring looks at it. ``cvmfs_server update-info`` writes the
-same from the site's configuration; here the storages themselves say what they are, and a mirror is known by
+``/cvmfs``. Nobody needs it to read a repository; monitoring looks at it. ``cvmfs_server update-info`` writes
+the same from the site's configuration; here the storages themselves say what they are, and a mirror is known by
 ``.cvmfs_last_snapshot``.
 """
 
@@ -118,7 +118,9 @@ def _served(docroot: str, name: str) -> Served | None:
     try:
         manifest = Manifest.from_bytes(Letter.cut(data, what=MANIFEST_FILE).text)
     except CorruptError as error:
-        raise CorruptError(f"{place}: {error.message}", hint="see what is wrong: headstart repo check") from error
+        raise CorruptError(
+            f"{place}: {error.message}", hint="see what is wrong: headstart repo check"
+        ) from error
     replica = os.path.exists(os.path.join(place, _SNAPSHOT_FILE))
     return Served(name=manifest.fqrn, directory=name, replica=replica)
 
