@@ -152,6 +152,7 @@ class Mount:
 
     def wait_for(self, revision: int) -> None:
         """Remount until the client shows a revision."""
+        said = ""
         for _ in range(40):
             said = self.remount()
             if self.revision == revision:
@@ -160,8 +161,9 @@ class Mount:
         raise AssertionError(f"the client stays at revision {self.revision} and not {revision}: {said}")
 
 
-def look(root: Path) -> dict[bytes, tuple[object, ...]]:
+def look(root: Path, *, nanoseconds: bool = False) -> dict[bytes, tuple[object, ...]]:
     """All that a tree shows to programs, by path: kind, mode, owner, time, content, links, attributes."""
+    unit = 1 if nanoseconds else 1_000_000_000
     found: dict[bytes, tuple[object, ...]] = {}
     top = os.fsencode(root)
     for directory, _, _ in os.walk(top):
@@ -177,7 +179,7 @@ def look(root: Path) -> dict[bytes, tuple[object, ...]]:
             found[entry.path[len(top) :]] = (
                 oct(said.st_mode),
                 (said.st_uid, said.st_gid),
-                int(said.st_mtime),
+                said.st_mtime_ns // unit * unit,
                 said.st_rdev if stat.S_ISCHR(said.st_mode) or stat.S_ISBLK(said.st_mode) else 0,
                 *_content(entry.path, said),
                 names,

@@ -226,7 +226,7 @@ def test_the_stock_tools_have_nothing_to_complain_about(site: Site) -> None:
                 _compare(look(new.root / AT[1:]) if expected else {}, expected, name)
     for tag, expected in site.seen.items():
         with tools.mount(f"tag-{tag}", CVMFS_REPOSITORY_TAG=tag) as past:
-            _compare(look(past.root / AT[1:]), expected, tag)
+            _compare(look(past.root / AT[1:], nanoseconds=True), expected, tag)
         tools.check("-n", tag)
 
 
@@ -255,3 +255,119 @@ def _compare(found: Look, expected: Look, step: str) -> None:
     assert found.keys() == expected.keys(), f"after {step}: {sorted(found.keys() ^ expected.keys())[:10]}"
     for path, said in expected.items():
         assert found[path] == said, f"after {step}: {path!r}"
+
+
+class Walk:
+    """Changes of a tree by chance."""
+
+    def __init__(self, tree: Path, chance: random.Random) -> None:
+        self.tree = tree
+        self.chance = chance
+        self.made = 0
+
+    def _any(self, *, directory: bool) -> Path:
+        found = [self.tree] if directory else []
+        for place, names, files in os.walk(self.tree):
+            found += [Path(place) / name for name in (names if directory else files)]
+        return self.chance.choice(found or [self.tree])
+
+    def _new(self) -> Path:
+        self.made += 1
+        return self._any(directory=True) / f"{self.chance.choice('abc')}{self.made}"
+
+    def write(self) -> None:
+        place = self.chance.choice((self._new(), self._any(directory=False)))
+        if place.is_symlink() or not place.is_dir():
+            with suppress(FileNotFoundError):
+                place.unlink()
+            place.write_bytes(self.chance.randbytes(self.chance.choice((0, 1, 100, 3000))))
+
+    def directory(self) -> None:
+        place = self._new()
+        place.mkdir()
+        (place / "file").write_bytes(b"in %d" % self.made)
+        if self.chance.random() < 0.5:
+            (place / ".cvmfscatalog").touch()
+
+    def remove(self) -> None:
+        place = self._any(directory=self.chance.random() < 0.3)
+        if place == self.tree:
+            return
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place)
+        else:
+            place.unlink()
+
+    def move(self) -> None:
+        place, there = self._any(directory=True), self._new()
+        if not there.is_relative_to(place):
+            place.rename(there)
+
+    def link(self) -> None:
+        place = self._any(directory=False)
+        self.made += 1
+        if place.is_file() and not place.is_symlink() and place.name != ".cvmfscatalog":
+            os.link(place, place.with_name(f"hard{self.made}"))
+        self._new().symlink_to(f"{place.name}")
+
+    def attributes(self) -> None:
+        place = self._any(directory=self.chance.random() < 0.5)
+        if not place.is_symlink():
+            place.chmod(self.chance.choice((0o755, 0o700, 0o644, 0o4711)))
+            os.setxattr(place, f"user.{self.chance.choice('xyz')}", self.chance.randbytes(5))
+
+    def kind(self) -> None:
+        """What is at a path becomes a directory or a catalog, or is one no more."""
+        place = self._any(directory=True)
+        marker = place / ".cvmfscatalog"
+        if place != self.tree and marker.exists():
+            marker.unlink()
+        elif place != self.tree:
+            marker.touch()
+        other = self._any(directory=False)
+        if other != self.tree:
+            other.unlink()
+            if other.name != ".cvmfscatalog":
+                other.mkdir()
+
+    def step(self) -> None:
+        for _ in range(self.chance.randint(0, 6)):
+            what = (self.write, self.write, self.directory, self.remove, self.move, self.link)
+            self.chance.choice((*what, self.attributes, self.kind))()
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("HEADSTART_TEST_CVMFS_WALKS", "2"))))
+@pytest.mark.parametrize("site", ["sha1"], indirect=True)
+def test_nor_after_any_sequence_of_changes(site: Site, seed: int) -> None:
+    chance = random.Random(seed)
+    walk = Walk(site.tree, chance)
+    site.tree.mkdir()
+    weights = ("--autocatalogs", "--max-weight", "12", "--min-weight", "4")
+    for number in range(20):
+        walk.step()
+        how = chance.choice((weights, (), ("--checksum",), ("--nanoseconds",)))
+        site.publish(*how)
+        shown = look(site.tree, nanoseconds="--nanoseconds" in how)
+        match chance.randrange(8):
+            case 0:
+                site.headstart("repo", "tag", "add", f"tag{number}")
+                site.seen[f"tag{number}"] = shown
+            case 1 if site.seen:
+                tag = chance.choice(sorted(site.seen))
+                site.headstart("repo", "rollback", tag)
+                shown = site.seen[tag]
+                site.seen = {name: there for name, there in site.seen.items() if int(name[3:]) <= int(tag[3:])}
+            case 2 | 3:
+                collect(site)
+            case 4 if site.seen:
+                tag = chance.choice(sorted(site.seen))
+                site.headstart("repo", "tag", "remove", tag)
+                del site.seen[tag]
+        site.tools.check()
+        site.tools.pull()
+        with site.tools.mount(str(number)) as client:
+            assert client.revision == site.revision
+            _compare(look(client.root / AT[1:], nanoseconds=True), shown, f"step {number}")
+    for tag, expected in site.seen.items():
+        with site.tools.mount(tag, CVMFS_REPOSITORY_TAG=tag) as past:
+            _compare(look(past.root / AT[1:], nanoseconds=True), expected, tag)
