@@ -7,14 +7,15 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from headstart.cli.trees import add_tree_arguments, check_words, run_tree
+from headstart.cli.handing import add_via_arguments, check_target, run_via
+from headstart.cli.trees import add_tree_arguments, check_words, path_of, run_tree
 from headstart.console import Console
 from headstart.cvmfs.history import check_new_name
 from headstart.errors import ConfigurationError
 from headstart.ingest import Recipe
 from headstart.keys import load_keys
 from headstart.names import ChannelName
-from headstart.repository import Action, Channel, Means, Plan, Repository, Tagging, plan, publish
+from headstart.repository import OURS, Action, Channel, Means, Plan, Repository, Tagging, plan, publish
 from headstart.stage import StagedRelease, open_stage
 from headstart.store import DirectoryStore
 
@@ -37,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "stage", metavar="STAGE", nargs="?", help="the directory that a build staged the release in"
     )
-    parser.add_argument("--storage", required=True, metavar="DIR", help="the repository's storage")
-    parser.add_argument("--keys", required=True, metavar="KEYDIR", help="the directory of its keys")
+    parser.add_argument("--storage", metavar="DIR", help="the repository's storage")
+    parser.add_argument("--keys", metavar="KEYDIR", help="the directory of its keys")
     parser.add_argument("--channel", metavar="NAME", help="point this channel at the release")
     parser.add_argument(
         "--expires-days",
@@ -58,11 +59,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_tree_arguments(parser)
+    add_via_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Publish, or print the plan."""
     check_words(args)
+    check_target(args)
+    if args.via is not None:
+        _tagging(args)  # what it refuses is refused here, too
+        at = b"" if args.stage is not None else path_of(args.at if args.delete is None else args.delete)
+        return run_via(args, os.environ, at, OURS)
     return _run_stage(args) if args.stage is not None else run_tree(args, os.environ, _tagging(args))
 
 

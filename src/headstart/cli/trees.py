@@ -99,7 +99,7 @@ def run_tree(args: argparse.Namespace, env: Mapping[str, str], tagging: Tagging)
     """Publish a directory, or remove a path."""
     now = datetime.now(UTC)
     console = Console(sys.stderr)
-    at = _path_of(args.at if args.delete is None else args.delete)
+    at = path_of(args.at if args.delete is None else args.delete)
     target = target_of(args)
     means = Means(recipe=_recipe(args), tagging=tagging)
     if args.delete is not None:
@@ -114,7 +114,12 @@ def run_tree(args: argparse.Namespace, env: Mapping[str, str], tagging: Tagging)
     return 0
 
 
-def _path_of(word: str) -> bytes:
+def path_of(word: str) -> bytes:
+    """A path of the repository; empty for its root.
+
+    Raises:
+        ConfigurationError, ImmutableError: it is none, or one that trees are not published to.
+    """
     if not word.startswith("/"):
         raise ConfigurationError(f"{word} is no path of a repository", hint="it begins with a slash")
     at = os.fsencode(word.rstrip("/"))
