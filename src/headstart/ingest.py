@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from threading import BoundedSemaphore, Lock
 from typing import Final, Self
 
-from headstart.cvmfs.chunks import ChunkSizes, first_chunk
+from headstart.cvmfs.chunks import ChunkSizes
 from headstart.cvmfs.entry import Chunk, ChunkedFile, Compression, File
 from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName
 from headstart.deflating import Compressor, fast, stored
@@ -157,6 +158,8 @@ class Ingestion:
 
     def _cut(self, source: Source, expected: Sha256 | None, done: "Done") -> None:
         """Read a large file and hand its chunks to the workers."""
+        # With numpy, which most publications have no need of.
+        first_chunk = import_module("headstart.cvmfs.cutting").first_chunk
         sizes = self.recipe.sizes
         sha256 = hashlib.sha256()
         pieces = _Pieces(source, self.recipe.compression_of(source), done)
@@ -166,7 +169,7 @@ class Ingestion:
             window = memoryview(bytearray(sizes.maximum))
             filled = _fill(file, source, window)
             while filled:
-                length = first_chunk(window[:filled], sizes)
+                length: int = first_chunk(window[:filled], sizes)
                 chunk = bytes(window[:length])
                 whole = total == 0 and length == source.size
                 self._submit(self._chunk, pieces, count, chunk, Kind.FILE if whole else Kind.CHUNK)
