@@ -2,8 +2,9 @@
 
 Theory of operation. Large files are read by the calling thread, which hashes them (SHA-256) and finds the cut
 marks as it goes, and hands each chunk to a worker that compresses, names and stages it. Small files go to the
-workers whole. A semaphore bounds what is under way, so memory stays at a few chunks per worker, however large
-the tree. All the heavy calls release the interpreter lock, so threads use the cores.
+workers in batches, because handing one over costs as much as compressing it. A semaphore bounds what is under
+way, so memory stays at a few chunks per worker, however large the tree. All the heavy calls release the
+interpreter lock, so threads use the cores.
 """
 
 import hashlib
@@ -30,6 +31,9 @@ Progress = Callable[[int], None]
 """Told how many bytes of content were taken in."""
 _MOST_UNSETTLED: Final = 20_000
 """New objects that a transaction may list before they are brought to their places."""
+_BATCH: Final = 64
+"""Small files that a worker gets at once."""
+_BATCH_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,8 @@ class Ingestion:
         self._width = 2 * recipe.workers
         self._slots = BoundedSemaphore(self._width)
         self._pool = ThreadPoolExecutor(recipe.workers, "ingest")
+        self._batch: list[tuple[Source, Sha256 | None, Done]] = []
+        self._batch_bytes = 0
         self._lock = Lock()
         self._unsettled = 0
         self._failure: BaseException | None = None
@@ -103,8 +109,11 @@ class Ingestion:
         """
         if source.size > self.recipe.sizes.minimum:
             self._cut(source, expected, done)
-        else:
-            self._submit(self._whole, source, expected, done)
+            return
+        self._batch.append((source, expected, done))
+        self._batch_bytes += source.size
+        if len(self._batch) >= _BATCH or self._batch_bytes >= _BATCH_BYTES:
+            self._hand_over()
 
     def content(self, content: bytes, compression: Compression) -> Digest:
         """Take in what is in memory already."""
@@ -116,6 +125,7 @@ class Ingestion:
         Raises:
             Error: something of it failed.
         """
+        self._hand_over()
         for _ in range(self._width):
             self._slots.acquire()
         self._slots.release(self._width)
@@ -129,6 +139,11 @@ class Ingestion:
         """Drain, if so much has gathered that its list should not grow any longer."""
         if self._unsettled > _MOST_UNSETTLED:
             self.drain()
+
+    def _hand_over(self) -> None:
+        if self._batch:
+            batch, self._batch, self._batch_bytes = self._batch, [], 0
+            self._submit(self._several, batch)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -146,6 +161,10 @@ class Ingestion:
         if not future.cancelled():
             self._failure = self._failure or future.exception()
         self._slots.release()
+
+    def _several(self, batch: "list[tuple[Source, Sha256 | None, Done]]") -> None:
+        for source, expected, done in batch:
+            self._whole(source, expected, done)
 
     def _whole(self, source: Source, expected: Sha256 | None, done: "Done") -> None:
         with _opened(source) as file:

@@ -22,62 +22,6 @@ from headstart.repository.handover import (
 )
 from headstart.stage import open_stage
 
-_OURS = {
-    "storage": "--storage",
-    "keys": "--keys",
-    "channel": "--channel",
-    "auto_tag": "--auto-tag",
-    "auto_tag_days": "--auto-tag-days",
-    "owner": "--owner",
-    "nanoseconds": "--nanoseconds",
-    "autocatalogs": "--autocatalogs",
-    "max_weight": "--max-weight",
-    "min_weight": "--min-weight",
-    "dirtab": "--dirtab",
-    "uncompressed": "--uncompressed",
-    "state": "--state",
-}
-
-
-def add_via_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what concerns a Stratum 0 of the site's own."""
-    group = parser.add_argument_group(
-        "a Stratum 0 of the site's own",
-        "instead of --storage and --keys, on that machine, by the account that may publish there",
-    )
-    group.add_argument(
-        "--via", choices=("cvmfs_server",), help="publish in a transaction of this program, with rsync"
-    )
-    group.add_argument("--fqrn", metavar="NAME", help="the repository, where no stage says it")
-
-
-def check_target(args: argparse.Namespace) -> None:
-    """See that it is said who publishes, and that nothing is asked of whom that cannot do it.
-
-    Raises:
-        ConfigurationError: it is not.
-    """
-    if args.via is None:
-        for name in ("storage", "keys"):
-            if getattr(args, name) is None:
-                raise ConfigurationError(
-                    f"--{name} is missing", hint="name it, or use --via cvmfs_server on a Stratum 0"
-                )
-        if args.fqrn is not None:
-            raise ConfigurationError("--fqrn is of --via", hint="the storage says which repository it is")
-        return
-    for name, word in _OURS.items():
-        if getattr(args, name):
-            raise ConfigurationError(
-                f"{word} is not for --via {args.via}",
-                hint="channels need Headstart's own keys; everything else is in the Stratum 0's configuration",
-            )
-    if (args.fqrn is None) == (args.stage is None):
-        raise ConfigurationError(
-            "a stage says its repository itself, and a tree does not",
-            hint="give --fqrn NAME with --tree and --delete only",
-        )
-
 
 def run_via(args: argparse.Namespace, env: Mapping[str, str], at: bytes, kept: frozenset[bytes]) -> int:
     """Hand over a stage or a directory, or print how.

@@ -5,10 +5,17 @@ import json
 import os
 import sys
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 
-from headstart.cli.handing import add_via_arguments, check_target, run_via
-from headstart.cli.trees import add_tree_arguments, check_words, path_of, run_tree
+from headstart.cli.trees import (
+    add_tree_arguments,
+    add_via_arguments,
+    check_target,
+    check_words,
+    path_of,
+    run_tree,
+)
 from headstart.console import Console
 from headstart.cvmfs.history import check_new_name
 from headstart.errors import ConfigurationError
@@ -23,7 +30,8 @@ HELP = """\
 Publish a staged release as a new revision of a repository, and with --channel
 point a channel at it. What is published already is not published again.
 With --tree, make a path of the repository what any directory is: only what has
-changed since the last time is read, and nothing new is no new revision."""
+changed since the last time is read, and nothing new is no new revision.
+With --via cvmfs_server, let a Stratum 0 of the site's own publish it."""
 _DAYS = 30
 _WORDS = {
     Action.PUBLISH: "to publish",
@@ -69,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if args.via is not None:
         _tagging(args)  # what it refuses is refused here, too
         at = b"" if args.stage is not None else path_of(args.at if args.delete is None else args.delete)
-        return run_via(args, os.environ, at, OURS)
+        return int(import_module("headstart.cli.handing").run_via(args, os.environ, at, OURS))
     return _run_stage(args) if args.stage is not None else run_tree(args, os.environ, _tagging(args))
 
 
