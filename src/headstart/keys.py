@@ -35,6 +35,7 @@ _CERTIFICATE_DAYS: Final = 365
 _PRIVATE: Final = ("masterkey", "key", "channelkey")
 _ALL: Final = (*_PRIVATE, "pub", "crt")
 _KEY_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
+_SUCCESSOR: Final = ("pub", "key", "crt")
 _PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 
@@ -94,12 +95,7 @@ def load_channel_keys(directory: str, fqrn: Fqrn) -> tuple[Ed25519Signer, ...]:
     Raises:
         KeyFileError: one is readable by others, or no Ed25519 key.
     """
-    try:
-        names = sorted(os.listdir(directory))
-    except OSError as error:
-        raise KeyFileError(f"cannot read the key directory {directory}: {error.strerror}") from error
-    own = f"{fqrn}.channelkey"
-    paths = [os.path.join(directory, name) for name in names if name == own or name.startswith(f"{own}-")]
+    paths = [os.path.join(directory, name) for name in _channel_key_names(directory, fqrn)]
     return tuple(Ed25519Signer.from_pem(_read_private(path), what=path) for path in paths)
 
 
@@ -187,15 +183,9 @@ def create_successor(directory: str, into: str, fqrn: Fqrn, *, now: datetime) ->
     Raises:
         KeyFileError: the present keys cannot be read, or the new ones not be written.
     """
-    load_keys(directory, fqrn)
+    plan_successor(directory, into, fqrn)
     path = os.path.join(directory, str(fqrn))
-    if os.path.realpath(directory) == os.path.realpath(into):
-        raise KeyFileError(
-            f"{into} has the present keys in it", hint="name another directory for the next ones"
-        )
-
-    own = f"{fqrn}.channelkey"
-    channel_keys = [name for name in os.listdir(directory) if name == own or name.startswith(f"{own}-")]
+    channel_keys = _channel_key_names(directory, fqrn)
 
     def make() -> Mapping[str, bytes]:
         key = rsa.generate_private_key(public_exponent=65537, key_size=_BITS)
@@ -207,6 +197,34 @@ def create_successor(directory: str, into: str, fqrn: Fqrn, *, now: datetime) ->
         }
 
     return _write_all(into, fqrn, make)
+
+
+def plan_successor(directory: str, into: str, fqrn: Fqrn) -> tuple[str, ...]:
+    """The files that ``create_successor`` will make or, after it was killed, finish; nothing is written.
+
+    Raises:
+        KeyFileError: it would refuse.
+    """
+    load_keys(directory, fqrn)
+    if os.path.realpath(directory) == os.path.realpath(into):
+        raise KeyFileError(
+            f"{into} has the present keys in it", hint="name another directory for the next ones"
+        )
+    if os.path.lexists(into) and not os.path.isdir(into):
+        raise KeyFileError(f"{into} is no directory", hint="name one that keys can be put into")
+    if not os.path.isdir(os.path.join(into, f".{fqrn}.new-keys")):
+        _refuse_existing(into, fqrn)
+    names = (*(f"{fqrn}.{kind}" for kind in _SUCCESSOR), *_channel_key_names(directory, fqrn))
+    return tuple(os.path.join(into, name) for name in names)
+
+
+def _channel_key_names(directory: str, fqrn: Fqrn) -> list[str]:
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        raise KeyFileError(f"cannot read the key directory {directory}: {error.strerror}") from error
+    own = f"{fqrn}.channelkey"
+    return [name for name in names if name == own or name.startswith(f"{own}-")]
 
 
 def _write_all(directory: str, fqrn: Fqrn, make: Callable[[], Mapping[str, bytes]]) -> RepositoryKeys:

@@ -59,6 +59,11 @@ class S3Store:
         """See ``NewStorage.is_empty``."""
         return {name.rstrip("/") for name in self.bucket.top()} <= BEFORE_THE_MANIFEST
 
+    def strangers(self) -> list[str]:
+        """See ``NewStorage.strangers``."""
+        names = {name.rstrip("/") for name in self.bucket.top()} - BEFORE_THE_MANIFEST
+        return sorted(name for name in names if not name.startswith(".cvmfs"))
+
     def prepare(self) -> None:
         """See ``NewStorage.prepare``: a free lock is put there, and nothing else needs to be."""
         prepare(self.bucket)

@@ -133,6 +133,9 @@ class NewStorage(Store, Protocol):
     def is_empty(self) -> bool:
         """Whether there is nothing yet but what an interrupted creation left."""
 
+    def strangers(self) -> list[str]:
+        """What lies in it that no repository has, by name."""
+
     def prepare(self) -> None:
         """Make whatever a repository needs to be there first, unless it is.
 

@@ -25,7 +25,8 @@ from headstart.repository import adding, change_tags, roll_back
 from headstart.repository.gc import Keep, collect, collect_mirror
 from headstart.repository.mirror import Wishes, mirror
 from headstart.repository.origin import PKCS7_FILE
-from headstart.repository.replica import REPLICA_MARKER, RUNNING_FILE, SNAPSHOT_FILE, STATUS_FILE
+from headstart.repository.replica import REPLICA_MARKER, RUNNING_FILE, SNAPSHOT_FILE
+from headstart.repository.statusfile import STATUS_FILE
 from headstart.repository.whitelists import renew_whitelist, resign_manifest
 from headstart.store import DirectoryTransaction
 from headstart.stratum import DirectoryStratum

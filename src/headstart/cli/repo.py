@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from headstart.cli import (
     repo_check,
     repo_gc,
+    repo_meta,
     repo_mirror,
     repo_retire,
     repo_serve,
@@ -26,7 +27,7 @@ from headstart.repository import AllKeys, Settings, create, refuse_storage
 from headstart.store import DirectoryStore
 
 HELP = "Work on a repository as a whole: 'headstart repo VERB --help' explains a verb."
-_HASHES = {"sha1": Algorithm.SHA1, "shake128": Algorithm.SHAKE128}
+_HASHES = {"sha1": Algorithm.SHA1, "rmd160": Algorithm.RIPEMD160, "shake128": Algorithm.SHAKE128}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +67,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         repo_retire.add,
         repo_mirror.add,
         repo_serve.add,
+        repo_meta.add_meta,
+        repo_meta.add_info,
     ):
         declare(verbs)
 
@@ -86,7 +89,9 @@ def _create(args: argparse.Namespace) -> int:
             raise KeyFileError(
                 f"{args.keys} lies in the storage, which everybody may read", hint="keep keys elsewhere"
             )
-    refuse_storage(store)  # before there are keys for nothing
+    # Both before there are keys for nothing.
+    refuse_storage(store)
+    _HASHES[args.hash].digest(b"")
     if os.path.lexists(os.path.join(args.keys, f"{fqrn}.masterkey")):
         keys = load_keys(args.keys, fqrn)
         console.step(f"using the keys of {fqrn} in {args.keys}")

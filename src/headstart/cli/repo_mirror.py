@@ -16,6 +16,7 @@ from headstart.cli.reading import (
     write,
     write_json,
 )
+from headstart.cli.storages import add_s3_argument, in_bucket, storage_of
 from headstart.console import Console
 from headstart.errors import ConfigurationError, StorageError
 from headstart.failover import NoNotes
@@ -24,7 +25,7 @@ from headstart.repository.mirror import Mirrored, Plan, Wishes, look, mirror
 from headstart.repository.origin import Sought
 from headstart.siteconfig import read_site
 from headstart.source import MountSource, StorageSource, WebSource, expected_name, find_keys, stratum_of
-from headstart.store import DirectoryStore
+from headstart.store import NewStorage
 
 HELP = "make a copy of a repository (a Stratum 1), or bring it up to date"
 DESCRIPTION = """\
@@ -56,7 +57,12 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     parser.set_defaults(perform=run)
     add_source_arguments(parser)
-    parser.add_argument("storage", metavar="STORAGE", help="the directory of the mirror; made if need be")
+    parser.add_argument(
+        "storage",
+        metavar="STORAGE",
+        help="the directory of the mirror, made if need be, or s3://BUCKET/PREFIX",
+    )
+    add_s3_argument(parser)
     parser.add_argument(
         "--keep-days",
         type=int,
@@ -81,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     wishes = _wishes(args)
     sought = _sought(args)
-    store = DirectoryStore(args.storage)
+    store = storage_of(args)
     if args.dry_run:
         done = look(sought, store, wishes, now)
     else:
@@ -112,7 +118,7 @@ def _sought(args: argparse.Namespace) -> Sought:
             f"{source.root} is a mount, which shows files and not what they are stored in",
             hint="name a server of the repository",
         )
-    if isinstance(source, StorageSource):
+    if isinstance(source, StorageSource) and not in_bucket(args.storage):
         _refuse_inside(source.directory, args.storage)
     anchors = anchors_of(args)
     # As ``open_source``: who asks a server for one repository must not be given another.
@@ -189,12 +195,12 @@ def _lines(done: Mirrored, *, dry_run: bool) -> list[str]:
     return [f"{manifest.fqrn} revision {manifest.revision}: {what}"]
 
 
-def _json(done: Mirrored, sought: Sought, store: DirectoryStore, *, dry_run: bool) -> dict[str, object]:
+def _json(done: Mirrored, sought: Sought, store: NewStorage, *, dry_run: bool) -> dict[str, object]:
     plan, tally = done.plan, done.tally
     return {
         "fqrn": str(plan.manifest.fqrn),
         "source": sought.stratum.name,
-        "storage": store.root,
+        "storage": store.name,
         "dry_run": dry_run,
         "revision": plan.manifest.revision,
         "root_catalog": str(plan.manifest.root_catalog),

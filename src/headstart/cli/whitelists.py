@@ -14,7 +14,14 @@ from headstart.cvmfs.renewal import WHITELIST_DAYS, Renewal, Request, Terms, ent
 from headstart.cvmfs.signature import LETTER_LIMIT, CertificateFingerprint
 from headstart.cvmfs.trust import MasterKeys
 from headstart.errors import ConfigurationError, StorageError
-from headstart.keys import create_successor, load_keys, load_master_key, load_public, read_certificate
+from headstart.keys import (
+    create_successor,
+    load_keys,
+    load_master_key,
+    load_public,
+    plan_successor,
+    read_certificate,
+)
 from headstart.names import Fqrn
 from headstart.publickeys import read_key_file
 from headstart.repository.whitelists import (
@@ -103,6 +110,7 @@ def add_rollover(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.add_argument("fqrn", metavar="FQRN", help="the repository's name")
     parser.add_argument("--keys", required=True, metavar="OLDDIR", help="the directory of the present keys")
     parser.add_argument("--to", required=True, metavar="NEWDIR", help="a directory for the next ones")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be made, write nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(perform=_roll_over)
 
@@ -252,13 +260,23 @@ def _answer(args: argparse.Namespace, renewal: Renewal, *, file: str | None = No
 
 def _roll_over(args: argparse.Namespace) -> int:
     fqrn = Fqrn(args.fqrn)
-    keys = create_successor(args.keys, args.to, fqrn, now=datetime.now(UTC))
     certificate = os.path.join(os.path.abspath(args.to), f"{fqrn}.crt")
-    Console(sys.stderr).step(
-        f"made the next keys of {fqrn} in {args.to}; nodes believe them when the whitelist names {certificate}"
-    )
+    console = Console(sys.stderr)
+    key_id = None
+    if args.dry_run:
+        for path in plan_successor(args.keys, args.to, fqrn):
+            word = "made anew" if path.endswith((".key", ".crt")) else f"a copy of the one in {args.keys}"
+            console.step(f"{path}: {word}")
+        console.step(f"then nodes have to be told: repo resign ... --add-certificate {certificate}")
+    else:
+        key_id = create_successor(args.keys, args.to, fqrn, now=datetime.now(UTC)).repository.keyid
+        console.step(
+            f"made the next keys of {fqrn} in {args.to}; nodes believe them when the whitelist names "
+            f"{certificate}"
+        )
     if args.json:
-        write_json({"fqrn": str(fqrn), "certificate": certificate, "key_id": keys.repository.keyid})
+        said = {"fqrn": str(fqrn), "certificate": certificate, "key_id": key_id, "dry_run": args.dry_run}
+        write_json(said)
     else:
         write(certificate)
     return 0

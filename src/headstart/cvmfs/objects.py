@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final, NewType, Self
 
-from headstart.errors import CorruptError
+from headstart.errors import CorruptError, MissingToolError
 
 Revision = NewType("Revision", int)
 """Number of a published state of a repository; grows by one with each."""
@@ -43,7 +43,7 @@ class Algorithm(enum.Enum):
         """Hash ``data``.
 
         Raises:
-            CorruptError: this Python's OpenSSL offers no RIPEMD-160.
+            MissingToolError: this Python's OpenSSL offers no RIPEMD-160.
         """
         match self:
             case Algorithm.SHA1:
@@ -58,9 +58,9 @@ def _ripemd160(data: bytes | bytearray | memoryview) -> bytes:
     try:
         return hashlib.new("ripemd160", data).digest()
     except ValueError as error:
-        raise CorruptError(
-            "the repository uses RIPEMD-160, which this machine's OpenSSL does not offer",
-            hint="enable OpenSSL's legacy provider",
+        raise MissingToolError(
+            "the repository names its objects by RIPEMD-160, which this machine's OpenSSL does not offer",
+            hint="enable its legacy provider, or take OpenSSL 3.0.7 or later",
         ) from error
 
 

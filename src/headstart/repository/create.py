@@ -1,6 +1,5 @@
 """Creating a repository: signed, and with nothing in it but the statement of its channel keys."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,7 +10,8 @@ from headstart.cvmfs.edition import Edition, Graft, Manner
 from headstart.cvmfs.entry import Entry, File, Stat, name_of
 from headstart.cvmfs.history import History
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
-from headstart.cvmfs.objects import Algorithm, Kind, ObjectName, Revision, deflate
+from headstart.cvmfs.metainfo import MetaInfo
+from headstart.cvmfs.objects import Algorithm, Kind, ObjectName, Revision
 from headstart.cvmfs.reflog import Reflog
 from headstart.cvmfs.renewal import Terms, renew
 from headstart.cvmfs.signature import seal
@@ -19,7 +19,7 @@ from headstart.cvmfs.signing import Signer
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import Error, KeyFileError, StorageError
 from headstart.keys import RepositoryKeys
-from headstart.names import Fqrn
+from headstart.repository.meta import put_metainfo
 from headstart.repository.state import Advance, Settings, advance, tag_of
 from headstart.store import NewStorage, Transaction
 
@@ -74,7 +74,7 @@ def create(store: NewStorage, all_keys: AllKeys, now: datetime, settings: Settin
         for path in (ROOT_PATH, root.history_path):
             edition.graft(small_file(path.encode(), signed, into, when, settings))
         edited = edition.finish()
-        metainfo = _put_metainfo(keys.fqrn, into, settings.algorithm)
+        metainfo = put_metainfo(MetaInfo.new(keys.fqrn).to_bytes(), into, settings.algorithm)
         if edited.root is None:
             raise Error(
                 "a new repository came out without a root catalog", hint="report this fault of Headstart"
@@ -154,24 +154,3 @@ def small_file(path: bytes, content: bytes, into: Transaction, when: int, settin
     entry = File(name=name_of(path), stat=Stat(mode=0o644, mtime=when), size=len(content), digest=digest)
     entries: Mapping[bytes, Entry] = {path: entry}
     return Graft(path=path, entries=entries)
-
-
-def _put_metainfo(fqrn: Fqrn, into: Transaction, algorithm: Algorithm) -> ObjectName:
-    # Stock compression: a replica compresses this object again and files it under the name that it has here.
-    stored = deflate(json.dumps(_metainfo(fqrn), indent=2).encode() + b"\n")
-    name = ObjectName(digest=algorithm.digest(stored), kind=Kind.METAINFO)
-    into.put(name, stored)
-    return name
-
-
-def _metainfo(fqrn: Fqrn) -> Mapping[str, object]:
-    return {
-        "administrator": "",
-        "email": "",
-        "organisation": "",
-        "description": f"Julia releases of {fqrn}, published by Headstart",
-        "url": "",
-        "recommended-stratum0": "",
-        "recommended-stratum1s": [],
-        "custom": {},
-    }

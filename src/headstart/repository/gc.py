@@ -31,6 +31,7 @@ from headstart.names import Fqrn
 from headstart.repository.references import KINDS, LIMIT, Held, read_whole, rewrite
 from headstart.repository.replica import Replica, is_replica
 from headstart.repository.state import Repository
+from headstart.repository.statusfile import date_text, note
 from headstart.store import Store
 
 _CHECK: Final = "see what else is wrong: headstart repo check"
@@ -240,6 +241,7 @@ def collect(
             kept = tuple(item for item in log.references if item.digest in stays)
             rewrite(repository, into, Reflog(fqrn=log.fqrn, references=kept), now, collectable=True)
         into.delete(_paths(condemned))
+        note(store, into, {"last_gc": date_text(now)})
     return found
 
 

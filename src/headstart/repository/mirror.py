@@ -12,7 +12,6 @@ ago a state was current, and it was current here until the next one came.
 """
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -23,7 +22,7 @@ from headstart.cvmfs.objects import Digest, Kind, ObjectName, inflate
 from headstart.cvmfs.reflog import REFLOG_FILE, Reference, ReferenceKind, present
 from headstart.cvmfs.signature import CERTIFICATE_LIMIT, Certificate
 from headstart.cvmfs.whitelist import WHITELIST_FILE
-from headstart.errors import CorruptError, Error, MissingError, StorageError
+from headstart.errors import Error, MissingError, StorageError
 from headstart.repository.copying import Copy, State, Survey, Tally
 from headstart.repository.origin import (
     NOTHING,
@@ -39,13 +38,13 @@ from headstart.repository.references import KINDS
 from headstart.repository.replica import (
     RUNNING_FILE,
     SNAPSHOT_FILE,
-    STATUS_FILE,
     Standing,
     read_object,
     snapshot_log,
 )
+from headstart.repository.statusfile import date_text, note
 from headstart.snapshot import HISTORY_LIMIT, stored_limit
-from headstart.store import DirectoryStore, Store, Transaction
+from headstart.store import NewStorage, Store, Transaction
 
 _SMALL: Final = stored_limit(HISTORY_LIMIT)
 """Bytes that an object at the root of things may have: histories are the largest of them."""
@@ -229,7 +228,7 @@ def _planned(
 
 def mirror(
     sought: Sought,
-    store: Store,
+    store: NewStorage,
     wishes: Wishes,
     now: datetime,
     *,
@@ -256,10 +255,9 @@ def mirror(
     """
     standing = Standing.read(store)
     origin = prove(sought, standing, now)
-    if isinstance(store, DirectoryStore):
-        if standing is None:
-            _refuse_strangers(store)
-        store.prepare()
+    if standing is None:
+        _refuse_strangers(store)
+    store.prepare()
     with store.transaction() as into:
         # Another run may have come to its end meanwhile.
         standing = Standing.read(store)
@@ -268,7 +266,7 @@ def mirror(
             refuse_going_back(trusted.manifest, trusted.whitelist, standing, source=sought.stratum.name)
         found = _planned(sought, store, origin, standing, wishes, now)
         announce(found)
-        date = _date(now)
+        date = f"{date_text(now)}\n".encode()
         into.replace(RUNNING_FILE, date)
         try:
             with Copy(sought.stratum, store, into, workers=wishes.workers, progress=progress) as copy:
@@ -284,7 +282,7 @@ def mirror(
     return copied
 
 
-def _refuse_strangers(store: DirectoryStore) -> None:
+def _refuse_strangers(store: NewStorage) -> None:
     strangers = store.strangers()
     if strangers:
         raise StorageError(
@@ -341,7 +339,7 @@ def _show(store: Store, into: Transaction, origin: Origin, standing: Standing | 
     for name, stored in _alternatives(store, origin.manifest):
         into.replace(name, stored)
     into.replace(SNAPSHOT_FILE, date)
-    into.replace(STATUS_FILE, _status(store, date))
+    note(store, into, {"last_snapshot": date.decode().strip()})
     if origin.pkcs7 is not None:
         into.replace(PKCS7_FILE, origin.pkcs7)
     else:
@@ -378,23 +376,3 @@ def _alternatives(store: Store, manifest: Manifest) -> Iterator[tuple[str, bytes
         for item in present(manifest):
             name = _object(item)
             yield f".cvmfsalt-{name.digest}{name.kind}", read_object(store, name)
-
-
-def _date(now: datetime) -> bytes:
-    """As ``date --utc`` prints it."""
-    days = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
-    months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-    day, month = days[now.weekday()], months[now.month - 1]
-    return f"{day} {month} {now.day:2} {now:%H:%M:%S} UTC {now.year}\n".encode()
-
-
-def _status(store: Store, date: bytes) -> bytes:
-    """The status file with the time of this snapshot; what else it says stays (format section 15)."""
-    said: dict[str, object] = {}
-    try:
-        found = json.loads(store.read(STATUS_FILE, limit=_STATUS_LIMIT))
-        said = found if isinstance(found, dict) else {}
-    except (MissingError, CorruptError, ValueError, RecursionError):
-        pass
-    said["last_snapshot"] = date.decode().strip()
-    return json.dumps(said, indent=2).encode() + b"\n"

@@ -26,7 +26,6 @@ REPLICA_MARKER: Final = ".cvmfs_master_replica"
 """By which a publisher allows replication."""
 SNAPSHOT_FILE: Final = ".cvmfs_last_snapshot"
 RUNNING_FILE: Final = ".cvmfs_is_snapshotting"
-STATUS_FILE: Final = ".cvmfs_status.json"
 _OBJECT_LIMIT: Final = 1 << 28
 
 
