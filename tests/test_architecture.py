@@ -14,16 +14,18 @@ LAYERS = (
      "project", "gittree", "image", "script", "record", "tomltable", "route", "juliasource", "lint",
      "cacheheader", "juliahash", "session", "projectfiles", "environment", "reasons", "staleness", "verdicts",
      "openscript", "opensession", "compiled", "shellcode", "versionspec", "lockcheck", "lockchoice",
-     "overrides"},
+     "overrides", "launchfiles"},
     # 2 format
     {"cvmfs"},
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
      "arrival", "console", "datafiles", "inflating", "loopback", "deflating", "ingest", "stage",
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
-     "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise", "treestate"},
+     "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise", "treestate",
+     "holders", "locking", "leases", "ownership", "usage", "neighbours"},
     # 4 verbs
-    {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain", "diff", "status"},
+    {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain", "diff", "status",
+     "prune", "cachecheck"},
     # 5 command line
     {"cli", "__main__"},
 )  # fmt: skip
@@ -39,6 +41,8 @@ NODE = {
     "cvmfs.trust", "cvmfs.history", "cvmfs.past", "blacklists", "cli", "cli.run", "cli.list", "cli.show",
     "cli.verify", "cli.diff", "diff", "status", "openscript", "compiled", "opensession", "shellcode",
     "supervise",
+    "launchfiles", "holders", "locking", "leases", "ownership", "usage", "neighbours", "prune", "cachecheck",
+    "cli.cache",
     "julia", "datafiles", "cli.checking", "cli.shell", "cli.env",
 }  # fmt: skip
 

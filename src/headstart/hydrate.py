@@ -14,7 +14,6 @@ SHAKE-128), the SHA-256 from ``release.json``, whose own digest comes from the c
 import hashlib
 import os
 import posixpath
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -25,7 +24,9 @@ from headstart.cvmfs.entry import ChunkedFile, Compression, Entry, File, Symlink
 from headstart.cvmfs.objects import Digest, Kind, ObjectName
 from headstart.errors import CorruptError, MissingError, UnknownError
 from headstart.inflating import inflate
+from headstart.launchfiles import WITH_STOCK, julia_files
 from headstart.names import Sha256
+from headstart.neighbours import Neighbours
 from headstart.parallel import in_parallel
 from headstart.release import (
     JULIA_FILE,
@@ -114,7 +115,7 @@ def needed(release: Release, digest: Sha256, image: ImageRecord) -> Needed:
         image: the chosen one.
     """
     julia, home, inside = units(release, image)
-    whole = release.julia_digest.hex + _WITH_STOCK
+    whole = release.julia_digest.hex + WITH_STOCK
     return (
         (julia, (release.julia_digest.hex, whole) if image.system else (whole,)),
         (home, (digest.hex,)),
@@ -125,11 +126,6 @@ def needed(release: Release, digest: Sha256, image: ImageRecord) -> Needed:
 def lacking(wanted: Needed, have: Callable[[str, str], bool]) -> tuple[tuple[str, str], ...]:
     """The units of ``needed`` that are not there, each with the least digest that will do."""
     return tuple((unit, digests[0]) for unit, digests in wanted if not any(have(unit, one) for one in digests))
-
-
-def plain_digest(digest: str) -> str:
-    """The digest of the record behind a unit, whatever part of it is in the cache."""
-    return digest.removesuffix(_WITH_STOCK)
 
 
 def read_julia(release: Release, data: bytes) -> JuliaTree:
@@ -168,7 +164,7 @@ def plan(
     julia_unit, home, image_unit = units(release, image)
     inside = image.directory
     chosen = {
-        julia_unit: (_julia_files(verified.julia, stock=not image.system), {JULIA_FILE: verified.julia_bytes}),
+        julia_unit: (julia_files(verified.julia, stock=not image.system), {JULIA_FILE: verified.julia_bytes}),
         home: (
             {path: item for path, item in release.files.items() if not path.startswith("images/")},
             {RELEASE_FILE: verified.release_bytes},
@@ -186,37 +182,6 @@ def plan(
     return Hydration(
         units=tuple(_plan_unit(source, named, *chosen[named[0]]) for named in lacking(wanted, have))
     )
-
-
-_WITH_STOCK: Final = "+stock"
-_NOT_FOR_A_LAUNCH: Final = (
-    "include", "share/doc", "share/man", "share/applications", "share/icons", "share/lintian", "share/metainfo",
-)  # fmt: skip
-"""Directories of a Julia's prefix that no start reads."""
-
-
-def _julia_files(julia: JuliaTree, *, stock: bool) -> dict[str, Record]:
-    """What a launch needs of a Julia.
-
-    Not headers, documentation, and the tests of Julia and its standard library; and, with a system image of its
-    own, neither the stock one nor the compiled packages that come with Julia, which go with that one only.
-
-    Args:
-        julia: its record.
-        stock: whether it starts from the stock system image.
-    """
-    top = posixpath.dirname(posixpath.dirname(julia.share))
-    top = f"{top}/" if top else ""
-    skipped = (*(f"{top}{name}/" for name in _NOT_FOR_A_LAUNCH), f"{julia.share}/test/")
-    stdlib = re.compile(re.escape(julia.share) + r"/stdlib/[^/]+/[^/]+/(test|docs)/")
-    return {
-        path: item
-        for path, item in julia.files.items()
-        if (stock or (path != julia.system_image and not path.startswith(f"{julia.share}/compiled/")))
-        and not path.startswith(skipped)
-        and not stdlib.match(path)
-        and "-debug.so" not in posixpath.basename(path)
-    }
 
 
 def _plan_unit(
@@ -356,8 +321,25 @@ def _fetch_files(
             del missing[path]
 
     in_parallel(there, reuse, workers=workers)
+    neighbours = Neighbours(cache, unit.unit)
+    with neighbours.told():
+
+        def ask(item: Wanted) -> None:
+            if neighbours.copy(work, item.record, item.mtime):
+                del missing[cache.file(item.record, item.mtime)]
+
+        while missing:
+            in_parallel(tuple(missing.values()), ask, workers=workers)
+            if not missing or not neighbours.worth_waiting():
+                break
+        _fetch(tuple(missing.values()), source, work, workers, progress)
+
+
+def _fetch(
+    missing: tuple[Wanted, ...], source: Source, work: Workplace, workers: int, progress: Callable[[int], None]
+) -> None:
     # Large files first, so that the last thread is not left alone with one.
-    order = sorted(missing.values(), key=lambda item: -item.record.size)
+    order = sorted(missing, key=lambda item: -item.record.size)
     tasks: list[tuple[Arrival, Part]] = []
     for item in order:
         arrival = Arrival(item, work)

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 import releases
 from headstart import cache as caches
 from headstart import shortcut
-from headstart.cache import Cache, Memory, check_owner, write_atomically
+from headstart.cache import Cache, Memory, write_atomically
 from headstart.cvmfs.objects import Algorithm, Revision
 from headstart.cvmfs.trust import Seen
 from headstart.errors import CacheError
+from headstart.holders import boot_id
 from headstart.names import Fqrn
+from headstart.ownership import check_owner
 from headstart.release import LinkRecord
 
 FQRN = Fqrn("julia.example.org")
@@ -159,7 +161,7 @@ def test_a_unit_counts_only_in_the_boot_that_placed_it(cache: Cache, monkeypatch
 
 
 def test_boot_ids_are_the_systems() -> None:
-    assert caches.boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip() != ""
+    assert boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip() != ""
 
 
 seens = st.builds(

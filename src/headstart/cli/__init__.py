@@ -23,6 +23,7 @@ COMMANDS = {
     "run": "choose the image for this CPU, fetch it, start Julia with it",
     "shell": "start your shell with a release's Julia behind what is yours",
     "env": "print the settings of such a session, for sh, fish, csh, or as JSON",
+    "cache": "say what is in the node's cache, make it smaller, check it",
     "list": "list stacks, channels and releases of a repository",
     "show": "describe one release",
     "explain": "say whether Julia will take the caches of a depot, and why not",

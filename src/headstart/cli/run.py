@@ -11,6 +11,7 @@ from importlib import import_module
 
 from headstart import shortcut as shortcuts
 from headstart.cli import printable
+from headstart.directories import own_part
 from headstart.errors import MissingError
 from headstart.shortcut import Question, Shortcut
 
@@ -96,10 +97,8 @@ class Node:
         self.env = env
         self.uid = os.geteuid()
         self.now = time.time()
-        home = env.get("HOME") or os.path.expanduser("~")
-        caches = env.get("XDG_CACHE_HOME") or f"{home}/.cache"
-        self.cache = os.path.abspath(cache or env.get("HEADSTART_CACHE") or f"{caches}/headstart")
-        self.scratch = caches
+        self.cache = cache_directory(cache, env, self.uid)
+        self.scratch = _caches(env)
         self.cpuinfo_path = env.get("HEADSTART_CPUINFO") or _CPUINFO
         self.cpuinfo = _read_cpuinfo(self.cpuinfo_path)
 
@@ -122,6 +121,22 @@ class Node:
             "",
             *request.keys,
         )
+
+
+def cache_directory(given: str, env: dict[str, str], uid: int) -> str:
+    """The user's cache.
+
+    Args:
+        given: what the user named, or nothing.
+        env: the user's environment.
+        uid: the user.
+    """
+    return own_part(os.path.abspath(given or env.get("HEADSTART_CACHE") or f"{_caches(env)}/headstart"), uid)
+
+
+def _caches(env: dict[str, str]) -> str:
+    home = env.get("HOME") or os.path.expanduser("~")
+    return env.get("XDG_CACHE_HOME") or f"{home}/.cache"
 
 
 def add_arguments(parser: "argparse.ArgumentParser") -> None:
@@ -246,7 +261,7 @@ def start(request: Request) -> int:
     question = node.question(request)
     if request.check:
         return int(import_module("headstart.cli.checking").check(request, node, question))
-    known = shortcuts.load(node.cache, question, uid=node.uid)
+    known = shortcuts.load(node.cache, question, uid=node.uid, now=node.now)
     if known is not None and not request.refresh and known.created <= node.now < known.fresh_until:
         repeat(known, request, node)
     import_module("headstart.cli.starting").start(request, node, question, known)
