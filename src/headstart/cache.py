@@ -261,8 +261,9 @@ class Cache:
         try:
             yield Workplace(self, path)
         finally:
-            _remove(path)
+            # A network file system keeps a removed file, and so its directory, while it is open.
             os.close(lock)
+            _remove(path)
 
     def _sweep(self, now: float) -> None:
         work = os.path.join(self.top, "work")
