@@ -173,16 +173,13 @@ def _push_aside(path: str, now: float) -> None:
         path: the lock.
         now: the server's time.
     """
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            judged = os.fstat(file.fileno())
-            found = fate(file.read(1000))
-    except OSError:
-        return
-    if found is Fate.ALIVE or (found is Fate.UNKNOWN and now - judged.st_mtime < _STALE):
-        return
-    aside = f"{path}.{os.urandom(8).hex()}"
-    with contextlib.suppress(OSError):
+    # Open until the end: the number of a removed file's inode is free for the next one.
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="surrogateescape") as file:
+        judged = os.fstat(file.fileno())
+        found = fate(file.read(1000))
+        if found is Fate.ALIVE or (found is Fate.UNKNOWN and now - judged.st_mtime < _STALE):
+            return
+        aside = f"{path}.{os.urandom(8).hex()}"
         os.rename(path, aside)
         if not os.path.samestat(os.stat(aside), judged):
             with contextlib.suppress(FileExistsError):
