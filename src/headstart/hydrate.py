@@ -15,7 +15,7 @@ import hashlib
 import os
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from headstart.arrival import Arrival, Part, Wanted
@@ -65,7 +65,7 @@ class UnitPlan:
     digest: str
     """SHA-256, in hexadecimal, of the record that lists its files."""
     files: Mapping[str, Wanted]
-    """By path inside the unit."""
+    """By path inside the unit, in the order in which they are fetched."""
     links: Mapping[str, LinkRecord]
     extra: Mapping[str, bytes]
     """Small files whose bytes are known already."""
@@ -180,8 +180,24 @@ def plan(
     }
     wanted = needed(release, Sha256.of(verified.release_bytes), image)
     return Hydration(
-        units=tuple(_plan_unit(source, named, *chosen[named[0]]) for named in lacking(wanted, have))
+        units=tuple(
+            _in_order(_plan_unit(source, named, *chosen[named[0]]), release.opened)
+            for named in lacking(wanted, have)
+        )
     )
+
+
+def _in_order(unit: UnitPlan, opened: tuple[str, ...]) -> UnitPlan:
+    """The same with its files in the order in which they are fetched: as a start opened them, then the rest.
+
+    Of the rest large files come first, so that the last thread is not left alone with one.
+    """
+    rank = {path: number for number, path in enumerate(opened)}
+
+    def key(item: tuple[str, Wanted]) -> tuple[int, int]:
+        return rank.get(f"{unit.unit}/{item[0]}", len(rank)), -item[1].record.size
+
+    return replace(unit, files=dict(sorted(unit.files.items(), key=key)))
 
 
 def _plan_unit(
@@ -328,7 +344,7 @@ def _fetch_files(
             if neighbours.copy(work, item.record, item.mtime):
                 del missing[cache.file(item.record, item.mtime)]
 
-        while missing:
+        while missing and cache.shared:
             in_parallel(tuple(missing.values()), ask, workers=workers)
             if not missing or not neighbours.worth_waiting():
                 break
@@ -338,10 +354,8 @@ def _fetch_files(
 def _fetch(
     missing: tuple[Wanted, ...], source: Source, work: Workplace, workers: int, progress: Callable[[int], None]
 ) -> None:
-    # Large files first, so that the last thread is not left alone with one.
-    order = sorted(missing, key=lambda item: -item.record.size)
     tasks: list[tuple[Arrival, Part]] = []
-    for item in order:
+    for item in missing:
         arrival = Arrival(item, work)
         tasks += [(arrival, part) for part in item.parts]
 

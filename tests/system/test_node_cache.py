@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -90,6 +91,9 @@ def forked(words: tuple[str, ...], env: Mapping[str, str], out: Path) -> int:
             os.dup2(descriptor, 1)
             os.dup2(descriptor, 2)
             code = main(list(words[3:]))
+        except BaseException:
+            traceback.print_exc()
+            raise
         finally:
             os._exit(code)
     return child
