@@ -1,9 +1,11 @@
 """A lease: an image that a process runs on is not taken out of the cache. On the shortest way to Julia.
 
 The process that takes it becomes Julia, and Julia holds it, with all that Julia starts. On a file system of
-this machine it is a shared ``flock`` on the image's file in ``used/``, through a descriptor that outlives exec:
-the kernel ends it with the last process that has the descriptor. Where other machines see the cache, it is a
-file in ``leases/`` that names the process (``headstart.holders``); whoever makes room judges it.
+this machine it is a read lock on the image's file in ``used/``, of the kind that belongs to the open file
+(``F_OFD_SETLK``, fcntl(2)): its descriptor outlives exec, and the kernel ends it with the last process that has
+it. ``flock`` would do the same, but whoever may read a file may have it for himself alone; for that, this kind
+asks who may write. Where other machines see the cache, a lease is a file in ``leases/`` that names the process
+(``headstart.holders``); whoever makes room judges it.
 
 The time of the file in ``used/`` is that of the last start, give or take a minute.
 """
@@ -17,6 +19,10 @@ TYPE_CHECKING = False  # as in typing, which is slow to import
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SHARED = bytes(32)
+"""A read lock on a whole file, as ``struct flock`` has it: every field is nothing."""
+ALONE = b"\1" + bytes(31)
+"""The same as a write lock."""
 _TRIES = 20
 _PAUSE = 0.01
 _COARSE = 60
@@ -103,8 +109,8 @@ def _locked(descriptor: int) -> bool:
     """Whether the lock is ours now; who makes room has it for a moment only."""
     for number in range(_TRIES):
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, SHARED)
+        except (BlockingIOError, PermissionError):
             time.sleep(_PAUSE * min(number, 3))
         except OSError:
             return False

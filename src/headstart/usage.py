@@ -34,7 +34,7 @@ from headstart.cache import KEEPING, Cache, cache_errors, write_atomically
 from headstart.directories import make_directories
 from headstart.errors import CacheError, ConfigurationError
 from headstart.holders import Fate, fate, holder
-from headstart.leases import hold, note
+from headstart.leases import ALONE, SHARED, hold, note
 from headstart.names import Fqrn
 
 _LEASE_SECONDS: Final = 14 * 86400
@@ -128,9 +128,7 @@ class Usage:
             return False
         descriptor = os.open(self._path("locks", "probe"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, SHARED)
         except OSError:
             return False
         finally:
@@ -223,8 +221,8 @@ class Usage:
         descriptor = os.open(used, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         stack.callback(os.close, descriptor)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, ALONE)
+        except (BlockingIOError, PermissionError):
             return True
         except OSError:
             # No locks here: then no start has one either.

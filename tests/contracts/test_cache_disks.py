@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import crashing
 import disks
 import releases
 from headstart import prune
@@ -233,3 +234,19 @@ class TestDisk:
                     os._exit(code)
             children.append(child)
         assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 12
+
+    def test_killed_at_any_step_of_a_prune_nothing_wrong_is_left(self, cache: Cache) -> None:
+        units, other = needs("a"), needs("b")
+        number = 0
+        for number in crashing.moments():
+            units = once_used(cache, "a")
+            other = once_used(cache, "b", age=50)
+            if not crashing.killed_before_step(number, lambda: pruned(cache)):
+                break
+            for unit in (*units, *other):
+                if cache.has(unit):
+                    assert os.stat(os.path.join(cache.place(unit), "file")).st_size == 100_000
+            # What was half taken out is no use to anybody, and goes with the next.
+            assert pruned(cache).leased == 0
+        assert not any(cache.exists(unit) for unit in (*units, *other))
+        assert number > 5

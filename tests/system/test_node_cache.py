@@ -155,16 +155,34 @@ def test_many_starts_on_an_empty_cache_download_once(
     assert len([path for path, count in objects.items() if count > 1]) <= 4
 
 
+NO_LOCKS = """
+#include <errno.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int flock(int file, int how) { (void)file; (void)how; errno = ENOLCK; return -1; }
+int fcntl64(int file, int what, ...)
+{
+    va_list rest;
+    va_start(rest, what);
+    long value = va_arg(rest, long);
+    va_end(rest);
+    if (what == 37 || what == 38) { errno = ENOLCK; return -1; }
+    return syscall(SYS_fcntl, file, what, value);
+}
+int fcntl(int file, int what, ...) __attribute__((alias("fcntl64")));
+"""
+
+
 @pytest.mark.slow
 def test_where_locks_are_refused_it_is_the_same(
     site: Site, node: Node, server: FaultyServer, tmp_path: Path
 ) -> None:
-    """A library in front of the system's refuses ``flock``, as a network file system without locks does."""
+    """A library in front of the system's refuses all locks, as a network file system without locks does."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("there is no C compiler here")
-    code = "#include <errno.h>\\nint flock(int f, int o) { (void)f; (void)o; errno = ENOLCK; return -1; }\\n"
-    (tmp_path / "no.c").write_text(code.replace("\\n", "\n"))
+    (tmp_path / "no.c").write_text(NO_LOCKS)
     subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "no.so", tmp_path / "no.c"], check=True)
     env = {**node.environment(), "LD_PRELOAD": str(tmp_path / "no.so")}
     running = [
@@ -232,6 +250,7 @@ def test_killed_at_random_moments_nothing_is_ever_wrong(
     assert [path for path in left if (path / ".lock").exists()] == []
 
 
+@pytest.mark.slow
 def test_a_quota_makes_room_but_not_under_a_running_job(site: Site, node: Node) -> None:
     job = subprocess.Popen(
         words_of(site, site.storage),
@@ -422,6 +441,7 @@ def test_two_users_at_once_download_once(site: Site, server: FaultyServer, share
     assert {count for path, count in chunks_asked(server).items()} == {1}
 
 
+@pytest.mark.slow
 @needs_root
 def test_roots_cache_serves_all_and_their_jobs_hold_it(site: Site, server: FaultyServer, shared: Path) -> None:
     """An administrator fills a cache that nobody else may write; jobs of others still keep what they run on."""

@@ -33,6 +33,7 @@ What comes after -- goes to Julia.
 HEADSTART_TARGET    use this image, if this CPU can run it
 HEADSTART_QUIET     do not say which image was chosen
 HEADSTART_CACHE     the cache's directory, as --cache
+HEADSTART_CACHE_QUOTA  how large the cache may be, such as 20GB
 HEADSTART_PROXY     proxies, as CVMFS_HTTP_PROXY: "http://a|http://b;DIRECT"
 HEADSTART_SCRATCH   as --scratch
 """
