@@ -3,8 +3,12 @@
 import contextlib
 import os
 import stat
+from typing import Final
 
 from headstart.errors import CacheError
+
+UNMAPPED: Final = 65534
+"""Whom root is seen as in a container without root (user_namespaces(7)), where ``/tmp`` is his all the same."""
 
 
 def check_owner(path: str, *, uid: int) -> None:
@@ -48,7 +52,8 @@ def check_way(path: str, *, uid: int) -> None:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             found = os.stat(path)
             # In a sticky directory, such as /tmp, nobody moves what is not his; but its owner moves all.
-            if found.st_mode & stat.S_ISVTX and found.st_mode & stat.S_IWOTH and found.st_uid not in (0, uid):
+            sticky = found.st_mode & stat.S_ISVTX and found.st_mode & stat.S_IWOTH
+            if sticky and found.st_uid not in (0, uid, UNMAPPED):
                 check_owner(path, uid=uid)
             writable = found.st_mode & (stat.S_IWOTH if uid else stat.S_IWGRP | stat.S_IWOTH)
             if (writable and not found.st_mode & stat.S_ISVTX) or (uid == 0 and found.st_uid != 0):

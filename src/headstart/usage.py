@@ -101,6 +101,8 @@ class Usage:
         with contextlib.suppress(OSError, CacheError):
             for name in KEEPING:
                 make_directories(self._path(name))
+            # Now that there is something: in a directory for all, somebody may have been faster.
+            self._cache.check()
             with self.gate():
                 self._announce(used, needs)
                 if self._by_lock() and hold(used, self._now):

@@ -1,5 +1,6 @@
 """What a node's cache keeps on every kind of file system: one at a time, leases, room for more."""
 
+import fcntl
 import os
 import signal
 import threading
@@ -15,7 +16,7 @@ import disks
 import releases
 from headstart import prune
 from headstart.cache import Cache
-from headstart.leases import take
+from headstart.leases import ALONE, take
 from headstart.names import Fqrn
 from headstart.prune import Wish
 from headstart.usage import Usage
@@ -173,6 +174,20 @@ class TestDisk:
             time.sleep(0.05)
         assert not cache.exists(used[0])
 
+    def test_who_may_only_read_a_cache_cannot_keep_others_from_starting(self, cache: Cache) -> None:
+        if not cache.local:
+            pytest.skip("there are no locks")
+        lease = lease_of(cache, once_used(cache, "a"))
+        reader = os.open(lease[0], os.O_RDONLY)
+        fcntl.flock(reader, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            fcntl.fcntl(reader, fcntl.F_OFD_SETLK, ALONE)
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if take(lease, time.time()) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        os.close(reader)
+
     def test_a_start_that_is_repeated_takes_its_lease_again_or_finds_nothing(self, cache: Cache) -> None:
         lease = lease_of(cache, once_used(cache, "a"))
         child = os.fork()
@@ -235,6 +250,7 @@ class TestDisk:
             children.append(child)
         assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 12
 
+    @pytest.mark.slow
     def test_killed_at_any_step_of_a_prune_nothing_wrong_is_left(self, cache: Cache) -> None:
         units, other = needs("a"), needs("b")
         number = 0

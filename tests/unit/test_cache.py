@@ -268,6 +268,28 @@ def test_a_place_that_anybody_can_exchange_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make directories of two users")
+def test_a_directory_for_all_is_roots(tmp_path: Path) -> None:
+    """Its owner can exchange everything in it; in a container without root, root is seen as nobody."""
+    everybodys = tmp_path / "all"
+    everybodys.mkdir()
+    everybodys.chmod(0o1777)
+    own = everybodys / "4321"
+    own.mkdir()
+    os.chown(own, 4321, 4321)
+    made = Cache(str(own), FQRN, uid=4321)
+    assert made.shared == str(everybodys)
+    for owner, fine in ((0, True), (4321, True), (65534, True), (4322, False)):
+        os.chown(everybodys, owner, owner)
+        if fine:
+            made.check()
+        else:
+            with pytest.raises(CacheError, match="belongs to user 4322"):
+                made.check()
+    everybodys.chmod(0o755)
+    assert made.shared == ""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make directories of two users")
 def test_root_takes_no_cache_below_another_users_directory(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
