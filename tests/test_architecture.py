@@ -22,7 +22,7 @@ LAYERS = (
      "arrival", "console", "datafiles", "inflating", "loopback", "deflating", "ingest", "stage",
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
      "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise", "treestate",
-     "holders", "locking", "leases", "ownership", "usage", "neighbours"},
+     "holders", "holdername", "locking", "leases", "ownership", "usage", "neighbours"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain", "diff", "status",
      "prune", "cachecheck"},
@@ -41,8 +41,8 @@ NODE = {
     "cvmfs.trust", "cvmfs.history", "cvmfs.past", "blacklists", "cli", "cli.run", "cli.list", "cli.show",
     "cli.verify", "cli.diff", "diff", "status", "openscript", "compiled", "opensession", "shellcode",
     "supervise",
-    "launchfiles", "holders", "locking", "leases", "ownership", "usage", "neighbours", "prune", "cachecheck",
-    "cli.cache",
+    "launchfiles", "holders", "holdername", "locking", "leases", "ownership", "usage", "neighbours",
+    "prune", "cachecheck", "cli.cache",
     "julia", "datafiles", "cli.checking", "cli.shell", "cli.env",
 }  # fmt: skip
 

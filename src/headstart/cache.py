@@ -48,7 +48,8 @@ from headstart.cvmfs.objects import Digest, Revision
 from headstart.cvmfs.trust import Seen
 from headstart.directories import make_directories, own_part
 from headstart.errors import CacheError, CorruptError
-from headstart.holders import Fate, boot_id, fate, holder
+from headstart.holdername import boot_id, holder
+from headstart.holders import Fate, fate
 from headstart.locking import exclusive, flock_is_enough
 from headstart.names import Fqrn
 from headstart.ownership import check_owner, check_way

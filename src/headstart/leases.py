@@ -102,7 +102,7 @@ def take(lease: "tuple[str, ...]", now: float) -> bool:
     if len(lease) == 1:
         return hold(lease[0], now)
     # Only where the cache is on a network file system.
-    return note(lease[0], lease[1], import_module("headstart.holders").holder, now)
+    return note(lease[0], lease[1], import_module("headstart.holdername").holder, now)
 
 
 def _locked(descriptor: int) -> bool:

@@ -22,7 +22,8 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from headstart.holders import Fate, fate, holder
+from headstart.holdername import holder
+from headstart.holders import Fate, fate
 
 _OF_THIS_MACHINE: Final = frozenset(
     {

@@ -29,7 +29,8 @@ from typing import Final
 
 from headstart.cache import Cache, Workplace, cache_errors, write_atomically
 from headstart.directories import make_directories
-from headstart.holders import Fate, fate, holder
+from headstart.holdername import holder
+from headstart.holders import Fate, fate
 from headstart.release import FileRecord
 
 PATIENCE: Final = 20.0

@@ -33,7 +33,8 @@ from typing import Final
 from headstart.cache import KEEPING, Cache, cache_errors, write_atomically
 from headstart.directories import make_directories
 from headstart.errors import CacheError, ConfigurationError
-from headstart.holders import Fate, fate, holder
+from headstart.holdername import holder
+from headstart.holders import Fate, fate
 from headstart.leases import ALONE, SHARED, hold, note
 from headstart.names import Fqrn
 

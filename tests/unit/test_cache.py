@@ -16,7 +16,7 @@ from headstart.cache import Cache, Memory, write_atomically
 from headstart.cvmfs.objects import Algorithm, Revision
 from headstart.cvmfs.trust import Seen
 from headstart.errors import CacheError
-from headstart.holders import boot_id
+from headstart.holdername import boot_id
 from headstart.names import Fqrn
 from headstart.ownership import check_owner
 from headstart.release import LinkRecord

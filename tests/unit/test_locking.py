@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from headstart import holders, locking
-from headstart.holders import Fate, boot_id, fate, holder
+from headstart import holdername, holders, locking
+from headstart.holdername import boot_id, holder
+from headstart.holders import Fate, fate
 from headstart.locking import exclusive, file_system
 
 
@@ -69,7 +70,7 @@ def test_what_cannot_be_seen_from_here_is_not_judged() -> None:
 def test_where_the_system_does_not_say_which_boot_it_is_nobody_is_judged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(holders, "BOOT_ID", "/no/such/file")
+    monkeypatch.setattr(holdername, "BOOT_ID", "/no/such/file")
     assert boot_id() == ""
     assert fate(holder()) is Fate.UNKNOWN
 
@@ -77,7 +78,7 @@ def test_where_the_system_does_not_say_which_boot_it_is_nobody_is_judged(
 def test_a_process_that_is_hidden_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """As ``/proc`` hides other users' processes where it is mounted with ``hidepid``."""
     host, boot, namespace, *_ = holder().split(",")
-    monkeypatch.setattr(holders, "_started", lambda _pid: "")
+    monkeypatch.setattr(holders, "started", lambda _pid: "")
 
     def other_users(_pid: int, _signal: int) -> None:
         raise PermissionError(1, "Operation not permitted")

@@ -20,7 +20,7 @@ from headstart.cvmfs.past import chosen
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import CacheError, MissingToolError, TrustError, UnavailableError
 from headstart.failover import FileNotes
-from headstart.holders import BOOT_ID
+from headstart.holdername import BOOT_ID
 from headstart.launch import Placed, Start, Ways
 from headstart.launchfiles import plain_digest
 from headstart.microarchitecture import Selection, flags_of, select
