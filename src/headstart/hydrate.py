@@ -23,7 +23,7 @@ from headstart.cache import Cache, Workplace, cache_errors
 from headstart.cvmfs.entry import ChunkedFile, Compression, Entry, File, Symlink
 from headstart.cvmfs.objects import Digest, Kind, ObjectName
 from headstart.errors import CorruptError, MissingError, UnknownError
-from headstart.inflating import inflate
+from headstart.inflating import pieces
 from headstart.launchfiles import WITH_STOCK, julia_files
 from headstart.names import Sha256
 from headstart.neighbours import Neighbours
@@ -361,7 +361,7 @@ def _fetch(
 
     def fetch(task: tuple[Arrival, Part]) -> None:
         arrival, part = task
-        arrival.add(part, _content(source, part, arrival.wanted.path))
+        arrival.add(part, _pieces(source, part, arrival.wanted.path))
         progress(part.size)
         arrival.finish_if_whole()
 
@@ -401,11 +401,16 @@ def _hash_of(path: str) -> str:
         return ""
 
 
-def _content(source: Source, part: Part, where: str) -> bytes:
-    """Fetch one object and undo its compression."""
+def _pieces(source: Source, part: Part, where: str) -> Iterator[bytes]:
+    """Fetch one object and undo its compression; piece by piece, because several threads do so at once."""
     stored = source.stored(part.name, limit=part.limit)
     what = f"object {part.name} of {where}"
-    content = inflate(stored, limit=part.size, what=what) if part.compression is Compression.ZLIB else stored
-    if len(content) != part.size:
-        raise CorruptError(f"{what} has {len(content)} bytes of content, not {part.size}")
-    return content
+    size = 0
+    for piece in (
+        pieces(stored, limit=part.size, what=what) if part.compression is Compression.ZLIB else (stored,)
+    ):
+        size += len(piece)
+        if size <= part.size:
+            yield piece
+    if size != part.size:
+        raise CorruptError(f"{what} has {size} bytes of content, not {part.size}")
