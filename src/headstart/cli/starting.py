@@ -3,6 +3,8 @@
 ``headstart shell`` and ``headstart env`` start another program, and need the same things on this node.
 """
 
+import contextlib
+import ctypes
 import os
 import shutil
 from collections.abc import Mapping
@@ -43,6 +45,9 @@ from headstart.source import (
     parse,
 )
 from headstart.usage import Usage
+
+_MMAP_THRESHOLD = -3
+"""``M_MMAP_THRESHOLD`` of mallopt(3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +194,7 @@ class Launch:
             if not self._node.env.get("HEADSTART_QUIET"):
                 say(f"fetching up to {planned.size / 1e6:.1f} MB into {cache.directory}")
             self._make_room(cache, planned)
+            _give_back_memory()
             hydrate.apply(planned, opened.snapshot, cache)
             if not hydrate.lacking(needed, cache.has):
                 break
@@ -300,6 +306,12 @@ class Launch:
             path = source.root + pointer_path(resolved.pointer.stack, resolved.pointer.channel)
             stamps.append((path, shortcut.stamp(path)))
         return stamps
+
+
+def _give_back_memory() -> None:
+    """Have glibc return large blocks to the system when they are free; left alone it learns to keep them."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 17)
 
 
 def _sentence(reference: Reference, resolved: Resolved, selection: Selection) -> str:
