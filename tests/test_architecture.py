@@ -16,7 +16,8 @@ LAYERS = (
      "openscript", "opensession", "compiled", "shellcode", "versionspec", "lockcheck", "lockchoice",
      "overrides", "nodefacts",
      "clock", "bundle",
-     "s3place"},
+     "s3place",
+     "launchfiles"},
     # 2 format
     {"cvmfs"},
     # 3 edges
@@ -27,11 +28,13 @@ LAYERS = (
      "surroundings", "probing",
      "memory",
      "crew", "webserver",
-     "bucket", "lease", "s3store"},
+     "bucket", "lease", "s3store",
+     "holders", "holdername", "locking", "leases", "ownership", "usage", "neighbours"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain", "diff", "status",
      "doctor",
-     "channelhistory"},
+     "channelhistory",
+     "prune", "cachecheck"},
     # 5 command line
     {"cli", "__main__"},
 )  # fmt: skip
@@ -50,6 +53,8 @@ NODE = {
     "julia", "datafiles", "cli.checking", "cli.shell", "cli.env", "nodefacts", "bounded", "surroundings",
     "probing", "doctor", "doctor.finding", "doctor.gather", "doctor.here", "doctor.there", "cli.doctor",
      "clock", "memory", "channelhistory", "cli.history",
+     "launchfiles", "holders", "holdername", "locking", "leases", "ownership", "usage", "neighbours", "prune",
+     "cachecheck", "cli.cache",
 }  # fmt: skip
 
 PURE_FORBIDDEN_MODULES = {

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 import releases
 from headstart import cache as caches
 from headstart import shortcut
-from headstart.cache import Cache, check_owner, write_atomically
+from headstart.cache import Cache, write_atomically
 from headstart.cvmfs.objects import Algorithm, Revision
 from headstart.cvmfs.trust import Seen
 from headstart.errors import CacheError
+from headstart.holdername import boot_id
 from headstart.memory import Memory
 from headstart.names import Fqrn
+from headstart.ownership import check_owner
 from headstart.release import LinkRecord
 
 FQRN = Fqrn("julia.example.org")
@@ -160,7 +162,7 @@ def test_a_unit_counts_only_in_the_boot_that_placed_it(cache: Cache, monkeypatch
 
 
 def test_boot_ids_are_the_systems() -> None:
-    assert caches.boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip() != ""
+    assert boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip() != ""
 
 
 seens = st.builds(
@@ -266,6 +268,28 @@ def test_a_place_that_anybody_can_exchange_is_refused(tmp_path: Path) -> None:
     # As /tmp is: what is mine there can only be moved by me.
     open_place.chmod(0o1777)
     made.check()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make directories of two users")
+def test_a_directory_for_all_is_roots(tmp_path: Path) -> None:
+    """Its owner can exchange everything in it; in a container without root, root is seen as nobody."""
+    everybodys = tmp_path / "all"
+    everybodys.mkdir()
+    everybodys.chmod(0o1777)
+    own = everybodys / "4321"
+    own.mkdir()
+    os.chown(own, 4321, 4321)
+    made = Cache(str(own), FQRN, uid=4321)
+    assert made.shared == str(everybodys)
+    for owner, fine in ((0, True), (4321, True), (65534, True), (4322, False)):
+        os.chown(everybodys, owner, owner)
+        if fine:
+            made.check()
+        else:
+            with pytest.raises(CacheError, match="belongs to user 4322"):
+                made.check()
+    everybodys.chmod(0o755)
+    assert made.shared == ""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make directories of two users")

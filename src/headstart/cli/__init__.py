@@ -28,6 +28,7 @@ COMMANDS = {
     "shell": "start your shell with a release's Julia behind what is yours",
     "env": "print the settings of such a session, for sh, fish, csh, or as JSON",
     "doctor": "say what would go wrong on this node, and what to do about it",
+    "cache": "say what is in the node's cache, make it smaller, check it",
     "list": "list stacks, channels and releases of a repository",
     "show": "describe one release",
     "explain": "say whether Julia will take the caches of a depot, and why not",

@@ -3,6 +3,8 @@
 ``headstart shell`` and ``headstart env`` start another program, and need the same things on this node.
 """
 
+import contextlib
+import ctypes
 import os
 import shutil
 from collections.abc import Mapping
@@ -11,8 +13,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NoReturn
 
-from headstart import hydrate, launch, shortcut
-from headstart.cache import BOOT_ID, Cache, memory_is_sound
+from headstart import hydrate, launch, prune, shortcut
+from headstart.cache import Cache, memory_is_sound
 from headstart.channel import pointer_path
 from headstart.cli.run import NO_HOME, Node, Request, repeat, say
 from headstart.clock import check_clock, clock_complaint, own_complaint
@@ -21,7 +23,9 @@ from headstart.cvmfs.past import chosen
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import CacheError, MissingToolError, TrustError, UnavailableError
 from headstart.failover import FileNotes
+from headstart.holdername import BOOT_ID
 from headstart.launch import Placed, Start, Ways
+from headstart.launchfiles import plain_digest
 from headstart.memory import Memory, memory_of
 from headstart.microarchitecture import Selection, flags_of, select
 from headstart.names import Fqrn
@@ -42,6 +46,10 @@ from headstart.source import (
     open_source,
     parse,
 )
+from headstart.usage import Usage
+
+_MMAP_THRESHOLD = -3
+"""``M_MMAP_THRESHOLD`` of mallopt(3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +112,8 @@ class Launch:
         self._reference = Reference.parse(request.reference)
         self._placed: tuple[str, ...] = ()
         """What changes when a unit of this launch is replaced in the cache."""
+        self._lease: tuple[str, ...] = ()
+        """What keeps the image in the cache as long as it runs."""
 
     def ready(self) -> Ready:
         """Have everything on this node, and say which image it is."""
@@ -191,6 +201,8 @@ class Launch:
         release = resolved.release
         needed = hydrate.needed(release, resolved.digest, selection.chosen)
         self._placed = tuple(cache.placed(unit) for unit, _ in needed)
+        # Before anything is looked for: what is seen from now on stays.
+        self._lease = Usage(cache, self._node.now).begin(tuple(unit for unit, _ in reversed(needed)))
         if not hydrate.lacking(needed, cache.has):
             return cache.root
         self._check_replacement(cache, resolved, needed)
@@ -209,10 +221,26 @@ class Launch:
             planned = hydrate.plan(opened.snapshot, verified, selection.chosen, have=cache.has)
             if not self._node.env.get("HEADSTART_QUIET"):
                 say(f"fetching up to {planned.size / 1e6:.1f} MB into {cache.directory}")
+            self._make_room(cache, planned)
+            _give_back_memory()
             hydrate.apply(planned, opened.snapshot, cache)
             if not hydrate.lacking(needed, cache.has):
                 break
         return cache.root
+
+    def _make_room(self, cache: Cache, planned: hydrate.Hydration) -> None:
+        """Keep the cache within its quota, as far as nobody runs on what is in it."""
+        quota = self._anchors.site_of(cache.fqrn).cache_quota
+        if quota is None or not planned.size:
+            return
+        kept = frozenset(cache.file(item.record, item.mtime) for item in planned.wanted())
+        wish = prune.Wish(limit=max(0, quota - planned.size), kept=kept)
+        done = prune.apply(cache.directory, wish, uid=self._node.uid, now=self._node.now)
+        if not done.enough and not self._node.env.get("HEADSTART_QUIET"):
+            say(
+                f"the cache will have {(done.after + planned.size) / 1e6:.1f} MB, more than its quota of "
+                f"{quota / 1e6:.1f} MB: the rest is in use"
+            )
 
     def _check_replacement(self, cache: Cache, resolved: Resolved, needed: hydrate.Needed) -> None:
         """Refuse other bytes for what is here already, unless a channel or a digest vouches for them."""
@@ -220,8 +248,8 @@ class Launch:
         if resolved.pointer is not None or (isinstance(choice, DigestPrefix) and choice.pins):
             return
         for unit, digests in needed:
-            here = hydrate.plain_digest(cache.digest_of(unit)) if cache.exists(unit) else ""
-            wanted = hydrate.plain_digest(digests[0])
+            here = plain_digest(cache.digest_of(unit)) if cache.exists(unit) else ""
+            wanted = plain_digest(digests[0])
             if here not in ("", wanted):
                 raise TrustError(
                     f"{unit} is sha256:{here} in {cache.directory}, and sha256:{wanted} in the repository",
@@ -282,6 +310,7 @@ class Launch:
         record.said = ready.said
         record.argv, record.drops, record.needs = taken.argv, taken.drops, taken.needs
         record.sets = tuple(taken.sets.items())
+        record.lease = self._lease
         record.binds = tuple((bind.source, bind.target) for bind in taken.binds)
         record.stamps = tuple(self._stamps(opened.source, resolved))
         return record
@@ -304,6 +333,12 @@ class Launch:
             path = source.root + pointer_path(resolved.pointer.stack, resolved.pointer.channel)
             stamps.append((path, shortcut.stamp(path)))
         return stamps
+
+
+def _give_back_memory() -> None:
+    """Have glibc return large blocks to the system when they are free; left alone it learns to keep them."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 17)
 
 
 def _sentence(reference: Reference, resolved: Resolved, selection: Selection) -> str:

@@ -156,15 +156,15 @@ def inflate(stored: bytes, *, limit: int, what: str) -> bytes:
         content = stream.decompress(stored, limit + 1)
     except zlib.error as error:
         raise CorruptError(f"{what} is not a zlib stream ({error})") from error
-    check_inflated(content, ended=stream.eof, behind=len(stream.unused_data), limit=limit, what=what)
+    check_inflated(len(content), ended=stream.eof, behind=len(stream.unused_data), limit=limit, what=what)
     return content
 
 
-def check_inflated(content: bytes, *, ended: bool, behind: int, limit: int, what: str) -> None:
+def check_inflated(size: int, *, ended: bool, behind: int, limit: int, what: str) -> None:
     """What every way of inflating has to promise, whichever library it uses.
 
     Args:
-        content: what came out, at most one byte more than ``limit``.
+        size: bytes that came out, as far as they were let out.
         ended: whether the stream reached its end mark.
         behind: bytes that follow the end of the stream.
         limit: bytes of content allowed.
@@ -173,7 +173,7 @@ def check_inflated(content: bytes, *, ended: bool, behind: int, limit: int, what
     Raises:
         CorruptError: too much content, a stream cut short, or bytes behind it.
     """
-    if len(content) > limit:
+    if size > limit:
         raise CorruptError(f"{what} inflates to more than the {limit} bytes it should")
     if not ended:
         raise CorruptError(f"{what} is cut short: its zlib stream does not end")
