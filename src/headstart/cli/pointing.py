@@ -10,6 +10,7 @@ from typing import Any
 from headstart.bundle import Bundle
 from headstart.channel import Pointer
 from headstart.cli.reading import counted, time_text, write, write_json
+from headstart.cli.storages import add_storage_arguments
 from headstart.cli.tags import target_of
 from headstart.console import Console
 from headstart.errors import ConfigurationError, StorageError
@@ -23,7 +24,7 @@ Planner = Callable[[Repository, datetime], Sequence[Pointing]]
 
 def add_target_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare where the repository and its keys are, and how to answer."""
-    parser.add_argument("--storage", required=True, metavar="DIR", help="the repository's storage")
+    add_storage_arguments(parser)
     parser.add_argument("--keys", required=True, metavar="KEYDIR", help="the directory of its keys")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

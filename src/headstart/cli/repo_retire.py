@@ -5,6 +5,7 @@ import sys
 from datetime import UTC, datetime
 
 from headstart.cli.reading import write, write_json
+from headstart.cli.storages import add_storage_arguments
 from headstart.cli.tags import target_of
 from headstart.console import Console
 from headstart.reference import Reference
@@ -33,7 +34,7 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         allow_abbrev=False,
     )
     parser.add_argument("references", metavar="STACK@RELEASE", nargs="+", help="by id or digest")
-    parser.add_argument("--storage", required=True, metavar="DIR", help="the repository's storage")
+    add_storage_arguments(parser)
     parser.add_argument("--keys", required=True, metavar="KEYDIR", help="the directory of its keys")
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
