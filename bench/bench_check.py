@@ -28,13 +28,12 @@ from headstart.cvmfs.entry import MARKER, Directory, Entry, File, Mountpoint, St
 from headstart.cvmfs.history import TRUNK, History, Tag
 from headstart.cvmfs.manifest import Manifest
 from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName, Revision, deflate
-from headstart.cvmfs.reflog import Reflog
+from headstart.cvmfs.reflog import REFLOG_FILE, Reflog, present
 from headstart.cvmfs.rows import Counters, Nested, Statistics
 from headstart.cvmfs.signature import seal
 from headstart.keys import create_keys, load_master_key
 from headstart.names import Fqrn
 from headstart.repository import AllKeys, create
-from headstart.repository.references import REFLOG_FILE, present
 from headstart.store import DirectoryStore, Transaction
 
 FQRN = Fqrn("bench.example.org")

@@ -12,11 +12,10 @@ from headstart.cvmfs.entry import ChunkedFile, File, Mountpoint, path_hash
 from headstart.cvmfs.history import History
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.objects import Digest, Kind, ObjectName, inflate
-from headstart.cvmfs.reflog import Reflog
+from headstart.cvmfs.reflog import REFLOG_FILE, Reflog, present
 from headstart.cvmfs.signature import Letter
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.repository.check import Subject, check
-from headstart.repository.references import REFLOG_FILE, present
 from headstart.repository.report import Report
 from headstart.snapshot import Snapshot
 from memorystore import MemoryStore

@@ -21,6 +21,9 @@ def quick_disk(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+_WRITES = ("rename", "fsync", "write", "mkdir", "fchmod", "link", "unlink", "rmdir")
+
+
 def killed_before_step(number: int, work: Callable[[], object]) -> bool:
     """Do ``work`` in a process that kills itself, as by ``kill -9``, before its n-th call that writes.
 
@@ -31,25 +34,62 @@ def killed_before_step(number: int, work: Callable[[], object]) -> bool:
     if child == 0:
         left = [number]
 
-        def deadly(name: str) -> None:
-            real = getattr(os, name)
+        def count() -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
 
-            def call(*arguments: object, **named: object) -> object:
-                left[0] -= 1
-                if left[0] < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return real(*arguments, **named)
-
-            setattr(os, name, call)
-
-        for name in ("rename", "fsync", "write", "mkdir", "fchmod", "link", "unlink", "rmdir"):
-            deadly(name)
+        _watched(count)
         try:
             work()
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
+def _watched(count: Callable[[], None]) -> None:
+    """Have every call that writes counted, in this process from now on."""
+
+    def watch(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **named: object) -> object:
+            count()
+            return real(*arguments, **named)
+
+        return call
+
+    for name in _WRITES:
+        setattr(os, name, watch(getattr(os, name)))
+
+
+def steps_of(work: Callable[[], object]) -> int:
+    """How many calls that write ``work`` makes; it is done in a process of its own."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        seen = [0]
+        real = os.write
+
+        def count() -> None:
+            seen[0] += 1
+
+        _watched(count)
+        try:
+            work()
+        finally:
+            real(writer, str(seen[0]).encode())
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as stream:
+        said = stream.read()
+    os.waitpid(child, 0)
+    return int(said)
+
+
+def telling_moments(steps: int, *, last: int = 18, between: int = 6) -> list[int]:
+    """Some moments of the many in which objects are written, all of the last ones, and one that never comes."""
+    first = max(0, steps - last)
+    return sorted({0, 1, 2, *range(0, first, max(1, first // between)), *range(first, steps + 1)})
 
 
 def moments() -> Iterator[int]:

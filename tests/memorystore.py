@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from headstart.cvmfs.objects import ObjectName
 from headstart.errors import CorruptError, LockedError, MissingError, StorageError
-from headstart.store import Listed
+from headstart.store import Listed, check_mutable
 
 
 class MemoryStore:
@@ -66,3 +66,6 @@ class MemoryTransaction:
             if not path.startswith("data/") or ".." in path.split("/"):
                 raise StorageError(f"{path} is no object")
             self._files.pop(path, None)
+
+    def remove(self, path: str) -> None:
+        self._files.pop(check_mutable(path), None)

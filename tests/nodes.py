@@ -202,12 +202,17 @@ class FaultyServer:
     url: str = ""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # As many as a test starts at once.
+    request_queue_size = 256
+
+
 @contextmanager
 def serving(storage: Path) -> Iterator[FaultyServer]:
     """Serve a repository on loopback."""
     site = FaultyServer(storage=storage)
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, site=site))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), partial(_Handler, site=site))
     site.url = f"http://127.0.0.1:{server.server_address[1]}/cvmfs/{FQRN}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

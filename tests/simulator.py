@@ -12,6 +12,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
@@ -215,12 +216,35 @@ class Simulator:
         self.nest(where)
         return release
 
+    def put_stage(self, stage: Path) -> None:
+        """Everything of a staged release (``releases.write_stage``), so that a node can start it."""
+        for place in sorted(stage.rglob("*")):
+            path = f"/{place.relative_to(stage)}"
+            if place.is_symlink():
+                self.link(path, str(place.readlink()))
+            elif place.is_file() and path.count("/") > 1:
+                self.put(path, place.read_bytes(), mode=place.stat().st_mode & 0o777)
+
+    def root(self, *names: str, version: int = 1, threshold: int = 1) -> Root:
+        """A statement of channel keys, of a year, under which every pointer counts."""
+        signers = [channel_signer(name) for name in names or ("channel",)]
+        return Root(
+            fqrn=self.fqrn,
+            version=version,
+            keys={signer.keyid: signer.public for signer in signers},
+            threshold=threshold,
+            issued=self.now,
+            expires=self.now + 365 * DAY,
+            restarted=NOW - 100 * DAY,
+        )
+
+    def put_root(self, root: Root, *masters: str) -> None:
+        self.put(ROOT_PATH, root.signed(*(rsa_signer(name) for name in masters or ("master",))))
+
     def add_root(self, *, master: str = "master", version: int = 1, threshold: int = 1, keys: int = 1) -> None:
         """The statement of channel keys; the first is ``channel``, others ``channel-1``, ..."""
         names = ["channel", *(f"channel-{number}" for number in range(1, keys))]
-        public = {channel_signer(name).keyid: channel_signer(name).public for name in names}
-        statement = Root(fqrn=self.fqrn, version=version, keys=public, threshold=threshold)
-        self.put(ROOT_PATH, statement.signed(rsa_signer(master)))
+        self.put_root(self.root(*names, version=version, threshold=threshold), master)
 
     def pointer(self, release: Release, channel: str = "prod", *, version: int = 1) -> Pointer:
         return Pointer(

@@ -14,7 +14,10 @@ LAYERS = (
      "project", "gittree", "image", "script", "record", "tomltable", "route", "juliasource", "lint",
      "cacheheader", "juliahash", "session", "projectfiles", "environment", "reasons", "staleness", "verdicts",
      "openscript", "opensession", "compiled", "shellcode", "versionspec", "lockcheck", "lockchoice",
-     "overrides", "nodefacts"},
+     "overrides", "nodefacts",
+     "clock", "bundle",
+     "s3place",
+     "launchfiles"},
     # 2 format
     {"cvmfs"},
     # 3 edges
@@ -22,10 +25,16 @@ LAYERS = (
      "arrival", "console", "datafiles", "inflating", "loopback", "deflating", "ingest", "stage",
      "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
      "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise", "treestate", "bounded",
-     "surroundings", "probing"},
+     "surroundings", "probing",
+     "memory",
+     "crew", "webserver",
+     "bucket", "lease", "s3store",
+     "holders", "holdername", "locking", "leases", "ownership", "usage", "neighbours"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain", "diff", "status",
-     "doctor"},
+     "doctor",
+     "channelhistory",
+     "prune", "cachecheck"},
     # 5 command line
     {"cli", "__main__"},
 )  # fmt: skip
@@ -43,6 +52,9 @@ NODE = {
     "supervise",
     "julia", "datafiles", "cli.checking", "cli.shell", "cli.env", "nodefacts", "bounded", "surroundings",
     "probing", "doctor", "doctor.finding", "doctor.gather", "doctor.here", "doctor.there", "cli.doctor",
+     "clock", "memory", "channelhistory", "cli.history",
+     "launchfiles", "holders", "holdername", "locking", "leases", "ownership", "usage", "neighbours", "prune",
+     "cachecheck", "cli.cache",
 }  # fmt: skip
 
 PURE_FORBIDDEN_MODULES = {

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,8 +14,7 @@ from headstart.errors import CorruptError
 from headstart.release import FileRecord
 from headstart.snapshot import stored_limit
 
-_HELD: Final = 8
-"""Parts of a file that wait in memory for their turn to be hashed; later ones are read back from the file."""
+_BLOCK: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,18 +57,19 @@ class Arrival:
         self._hashed = 0
         self._hashing = False
         self._kept = False
-        self._ready: dict[int, tuple[int, bytes | None]] = {}
+        self._ready: dict[int, int] = {}
 
-    def add(self, part: Part, content: bytes) -> None:
-        """Write a part where it belongs, and hash what can be hashed now."""
+    def add(self, part: Part, pieces: Iterable[bytes]) -> None:
+        """Write a part where it belongs, as it comes, and hash what can be hashed now."""
         self._open()
-        view = memoryview(content)
         offset = part.offset
-        while view:
-            written = os.pwrite(self._descriptor, view, offset)
-            view, offset = view[written:], offset + written
+        for piece in pieces:
+            view = memoryview(piece)
+            while view:
+                written = os.pwrite(self._descriptor, view, offset)
+                view, offset = view[written:], offset + written
         with self._lock:
-            self._ready[part.offset] = (part.size, content if len(self._ready) < _HELD else None)
+            self._ready[part.offset] = part.size
             if self._hashing:
                 return
             self._hashing = True
@@ -80,16 +81,24 @@ class Arrival:
                 self._descriptor, self._path = self._work.part()
 
     def _hash_ready(self) -> None:
-        """Hash what is next in order, for as long as there is any; one thread at a time."""
+        """Hash what is next in order, for as long as there is any; one thread at a time.
+
+        It is read back from the file, quickly while it is in the kernel's memory, and takes none of
+        ours: parts that wait for their turn would be many.
+        """
         while True:
             with self._lock:
-                found = self._ready.pop(self._hashed, None)
-                if found is None:
+                size = self._ready.pop(self._hashed, None)
+                if size is None:
                     self._hashing = False
                     return
-            size, content = found
-            self._hash.update(os.pread(self._descriptor, size, self._hashed) if content is None else content)
-            self._hashed += size
+            end = self._hashed + size
+            while self._hashed < end:
+                block = os.pread(self._descriptor, min(_BLOCK, end - self._hashed), self._hashed)
+                if not block:
+                    raise CorruptError(f"{self.wanted.path} was cut short while it was written")
+                self._hash.update(block)
+                self._hashed += len(block)
 
     def finish_if_whole(self) -> None:
         """Keep the file, if this was its last part.

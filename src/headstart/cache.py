@@ -7,15 +7,16 @@ Theory of operation. Below the cache's directory, for each repository::
     <fqrn>/root/stacks/<stack>/<id>/images/<target>
     <fqrn>/files/ab/<sha256>.<mode>.<mtime>      every file of every unit, once
     <fqrn>/work/<host>.<random>                  what is under way
-    <fqrn>/locks/<unit>
+    <fqrn>/locks/<unit>                          who fetches what; ``gate``: who changes what is used
+    <fqrn>/used/<unit>                           when an image was started last, and what it needs (``usage``)
+    <fqrn>/leases/<unit>@<process>               who runs on it, where other machines see the cache
     <fqrn>/placed/<unit>                         in which boot the unit was placed, and of which digest it is
     <fqrn>/seen-<key>.json                       the newest state of the repository that was ever believed
 
 A file is written in ``work``, verified there, and renamed to its name in ``files``; a unit is assembled of hard
 links in ``work`` and renamed to its place. So whatever stands under ``root`` is whole, whenever a process is
 killed, and needs no lock to be used. Locks only save work: one job downloads while the others wait for it
-(``flock`` on ``locks/<unit>``). Where they do not hold, as on some network file systems, two jobs download the
-same and the second rename loses.
+(``headstart.locking``). Where two go on all the same, they download the same and the second rename loses.
 
 Nothing is forced to the disk: a launch would wait for whatever else the node is writing. Instead the cache
 remembers in which boot a unit was placed. In another one (the power may have failed in between) a unit counts
@@ -28,31 +29,34 @@ other bytes under the same name. So a unit counts only for the digest that it wa
 A killed process leaves at most its own directory in ``work``. Whoever comes next on the same host clears it, as
 the lock on it is gone with its owner; on other hosts, whose locks may not be visible here, after a day.
 
-A cache in which others may write is not used: what Julia loads from it would be theirs to choose.
+A cache in which others may write is not used: what Julia loads from it would be theirs to choose. Where a node
+has one directory for all, sticky as ``/tmp``, each user has a part of it of his own (``directories.own_part``),
+and takes from the parts of others only what he has copied and hashed (``headstart.neighbours``).
 """
 
 import contextlib
 import errno
 import fcntl
-import json
 import os
 import shutil
-import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Final, Self
+from typing import Final
 
-from headstart.cvmfs.objects import Digest, Revision
-from headstart.cvmfs.trust import Seen
-from headstart.directories import make_directories
+from headstart.directories import make_directories, others_may_write, own_part
 from headstart.errors import CacheError, CorruptError
+from headstart.holdername import boot_id, holder
+from headstart.holders import Fate, fate
+from headstart.locking import exclusive, flock_is_enough
+from headstart.memory import Memory
 from headstart.names import Fqrn
+from headstart.ownership import check_owner, check_way
 from headstart.release import FileRecord, LinkRecord
 
 _STALE_SECONDS: Final = 86400
 _LOCK: Final = ".lock"
 _DURABLE: Final = "durable"
-BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
+KEEPING: Final = ("locks", "placed", "used", "leases")
+"""Directories of notes about what is in the cache."""
 
 
 @contextlib.contextmanager
@@ -72,116 +76,12 @@ def cache_errors(place: str) -> Iterator[None]:
         ) from error
 
 
-def boot_id() -> str:
-    """What is another one after every start of this machine; nothing where the system does not say."""
+def memory_is_sound(directory: str, *, uid: int) -> bool:
+    """Whether a directory may be asked what this node has seen: it is there, and nobody else writes it."""
     try:
-        with open(BOOT_ID) as file:
-            return file.read(100).strip()
+        return not others_may_write(directory, uid=uid)
     except OSError:
-        return ""
-
-
-def check_owner(path: str, *, uid: int) -> None:
-    """Refuse a directory or file that somebody else may write.
-
-    Args:
-        path: what exists.
-        uid: the user; files of root's are good as well.
-
-    Raises:
-        CacheError: it is another user's, or its group or everybody may write it.
-        OSError: it is not there.
-    """
-    found = os.stat(path)
-    if found.st_uid not in (0, uid):
-        raise CacheError(
-            f"{path} belongs to user {found.st_uid}, so what is in it is not yours to trust",
-            hint="name a directory of your own with --cache or HEADSTART_CACHE",
-        )
-    if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise CacheError(
-            f"{path} may be written by others (mode {stat.S_IMODE(found.st_mode):04o})",
-            hint=f"chmod go-w {path}, after a look at what is in it",
-        )
-
-
-def check_way(path: str, *, uid: int) -> None:
-    """Refuse a place that others can exchange for one of their own, by writing a directory on the way to it.
-
-    A group's shared directory is let through: the members of a project are no strangers to each other. To root
-    everybody is.
-
-    Args:
-        path: the directory that the place is in; what does not exist is passed over.
-        uid: the user.
-
-    Raises:
-        CacheError: one on the way may be written by everybody and is not sticky; for root, is another user's.
-    """
-    while True:
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            found = os.stat(path)
-            # In a sticky directory, such as /tmp, nobody moves what is not his.
-            writable = found.st_mode & (stat.S_IWOTH if uid else stat.S_IWGRP | stat.S_IWOTH)
-            if (writable and not found.st_mode & stat.S_ISVTX) or (uid == 0 and found.st_uid != 0):
-                check_owner(path, uid=uid)
-        above = os.path.dirname(path)
-        if above == path:
-            return
-        path = above
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """What a node remembers of a repository, so that nobody can take it back in time."""
-
-    seen: Seen | None = None
-    channels: Mapping[str, int] = field(default_factory=dict)
-    """The highest version believed, by ``stack/channel``; and of ``channels/root.json``, by that name."""
-
-    def merged(self, other: Self) -> "Memory":
-        """The newer of both, in every part."""
-        first, second = self.seen, other.seen
-        if first is None or (second is not None and second.revision >= first.revision):
-            first, second = second, first
-        if first is not None and second is not None:
-            first = replace(first, whitelist=max(first.whitelist, second.whitelist))
-        channels = dict(self.channels)
-        for channel, version in other.channels.items():
-            channels[channel] = max(version, channels.get(channel, 0))
-        return Memory(seen=first, channels=channels)
-
-    def to_bytes(self) -> bytes:
-        """The stored form."""
-        seen = self.seen and {
-            "revision": self.seen.revision,
-            "timestamp": self.seen.timestamp,
-            "root_catalog": str(self.seen.root_catalog or ""),
-            "whitelist": self.seen.whitelist,
-        }
-        return json.dumps({"seen": seen, "channels": dict(self.channels)}).encode()
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> Self:
-        """Read the stored form.
-
-        Raises:
-            CorruptError: it is damaged.
-        """
-        try:
-            record = json.loads(data)
-            seen = record["seen"] and Seen(
-                revision=Revision(int(record["seen"]["revision"])),
-                timestamp=int(record["seen"]["timestamp"]),
-                root_catalog=Digest.parse(record["seen"]["root_catalog"])
-                if record["seen"]["root_catalog"]
-                else None,
-                whitelist=int(record["seen"]["whitelist"]),
-            )
-            channels = {str(channel): int(version) for channel, version in record["channels"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-            raise CorruptError(f"not a node's memory ({error})") from error
-        return cls(seen=seen, channels=channels)
+        return False
 
 
 class Cache:
@@ -190,9 +90,10 @@ class Cache:
     def __init__(self, directory: str, fqrn: Fqrn, *, uid: int) -> None:
         self.directory: Final = os.path.abspath(directory)
         self.fqrn: Final = fqrn
-        self._top: Final = os.path.join(self.directory, str(fqrn))
-        self._uid: Final = uid
-        self.root: Final = os.path.join(self._top, "root")
+        self.top: Final = os.path.join(self.directory, str(fqrn))
+        self.uid: Final = uid
+        self._local: bool | None = None
+        self.root: Final = os.path.join(self.top, "root")
         """What a mount of the repository would show, as far as it is here."""
 
     def check(self) -> None:
@@ -201,10 +102,15 @@ class Cache:
         Raises:
             CacheError: so it is.
         """
-        check_way(os.path.dirname(self.directory), uid=self._uid)
-        for path in (self.directory, self._top, self.root):
+        check_way(os.path.dirname(self.directory), uid=self.uid)
+        if os.path.islink(self.directory) and self.shared:
+            raise CacheError(
+                f"{self.directory} is a link, which anybody could have made",
+                hint="have it removed, or name another directory with --cache or HEADSTART_CACHE",
+            )
+        for path in (self.directory, self.top, self.root):
             with contextlib.suppress(FileNotFoundError):
-                check_owner(path, uid=self._uid)
+                check_owner(path, uid=self.uid)
 
     def prepare(self, now: float) -> None:
         """Make the cache's directories, and clear what killed processes left in them.
@@ -218,8 +124,8 @@ class Cache:
         with cache_errors(self.directory):
             make_directories(self.directory)
             self.check()
-            for name in ("root", "files", "work", "locks", "placed"):
-                make_directories(os.path.join(self._top, name))
+            for name in ("root", "files", "work", *KEEPING):
+                make_directories(os.path.join(self.top, name))
             self.check()
             self._sweep(now)
 
@@ -257,12 +163,12 @@ class Cache:
 
     def placed(self, unit: str) -> str:
         """Where it is noted when and for which digest a unit was placed; another file after every change."""
-        return os.path.join(self._top, "placed", unit.replace("/", "_"))
+        return os.path.join(self.top, "placed", unit.replace("/", "_"))
 
     def file(self, record: FileRecord, mtime: int) -> str:
         """Where a file of this content, mode and time is, or is to be."""
         name = f"{record.sha256.hex}.{record.mode:o}.{mtime}"
-        return os.path.join(self._top, "files", name[:2], name)
+        return os.path.join(self.top, "files", name[:2], name)
 
     def has_file(self, record: FileRecord, mtime: int) -> bool:
         """Whether a file is here, of its size; its content has to be hashed before it is used."""
@@ -271,63 +177,79 @@ class Cache:
         except OSError:
             return False
 
+    @property
+    def shared(self) -> str:
+        """The directory for all users in which this one is its user's part; nothing where it is none."""
+        above = os.path.dirname(self.directory)
+        return above if own_part(above, self.uid) == self.directory else ""
+
+    @property
+    def local(self) -> bool:
+        """Whether only this machine sees the cache."""
+        if self._local is None:
+            self._local = flock_is_enough(self.directory)
+        return self._local
+
     @contextlib.contextmanager
     def lock(self, unit: str) -> Iterator[None]:
         """Wait until nobody else is fetching this unit."""
-        with cache_errors(self._top):
-            descriptor = os.open(
-                os.path.join(self._top, "locks", unit.replace("/", "_")),
-                os.O_RDWR | os.O_CREAT | os.O_CLOEXEC,
-                0o644,
-            )
-        try:
-            # Without locks (a network file system) two jobs may do the same work; nothing worse.
-            with contextlib.suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.ExitStack() as stack:
+            with cache_errors(self.top):
+                path = os.path.join(self.top, "locks", unit.replace("/", "_"))
+                stack.enter_context(exclusive(path, local=self.local))
             yield
-        finally:
-            os.close(descriptor)
 
     @contextlib.contextmanager
     def workplace(self) -> Iterator["Workplace"]:
         """A directory for what is under way; gone afterwards, however this ends."""
-        with cache_errors(self._top):
+        with cache_errors(self.top):
             name = f"{os.uname().nodename}.{os.urandom(8).hex()}"
-            path = os.path.join(self._top, "work", name)
-            os.mkdir(path, 0o700)
-            lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            with contextlib.suppress(OSError):
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            path = os.path.join(self.top, "work", name)
+            # Not while somebody looks whether files without a unit are about to get one.
+            with self.lock("gate"):
+                os.mkdir(path, 0o700)
+                lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                with contextlib.suppress(OSError):
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                os.write(lock, os.fsencode(holder()))
         try:
             yield Workplace(self, path)
         finally:
-            _remove(path)
+            # A network file system keeps a removed file, and so its directory, while it is open.
             os.close(lock)
+            _remove(path)
 
     def _sweep(self, now: float) -> None:
-        work = os.path.join(self._top, "work")
+        work = os.path.join(self.top, "work")
         for name in os.listdir(work):
             path = os.path.join(work, name)
             with contextlib.suppress(OSError):
-                if not name.startswith(f"{os.uname().nodename}."):
-                    if now - os.stat(path).st_mtime > _STALE_SECONDS:
-                        _remove(path)
-                    continue
-                self._sweep_own(path, now)
+                if not self.at_work(path, now):
+                    _remove(path)
 
-    def _sweep_own(self, path: str, now: float) -> None:
+    def at_work(self, path: str, now: float) -> bool:
+        """Whether a process may still be working in this part of ``work``."""
+        age = now - os.stat(path).st_mtime
         try:
             lock = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
             # Killed between making the directory and its lock, or about to make it: give it a minute.
-            if now - os.stat(path).st_mtime > 60:
-                _remove(path)
-            return
+            return age <= (
+                60 if os.path.basename(path).startswith(f"{os.uname().nodename}.") else _STALE_SECONDS
+            )
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(path)
+            found = fate(os.fsdecode(os.read(lock, 1000)))
+            if self.local:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True
+                except OSError:
+                    return found is not Fate.GONE
+                return False
         finally:
             os.close(lock)
+        return found is Fate.ALIVE or (found is Fate.UNKNOWN and age <= _STALE_SECONDS)
 
     def recall(self, anchors: Iterable[str]) -> Memory:
         """What is remembered of the repository; nothing when this is the first time.
@@ -345,7 +267,7 @@ class Cache:
         return memory
 
     def _memory(self, anchor: str) -> str:
-        return os.path.join(self._top, f"seen-{anchor[:16]}.json")
+        return os.path.join(self.top, f"seen-{anchor[:16]}.json")
 
     @staticmethod
     def _recall(path: str) -> Memory:
@@ -372,6 +294,8 @@ class Cache:
             before = self._recall(path)
             if before.merged(memory) == before:
                 continue
+            with cache_errors(path):
+                make_directories(os.path.join(self.top, "locks"))
             with self.lock("seen"), cache_errors(path):
                 write_atomically(path, self._recall(path).merged(memory).to_bytes())
 

@@ -3,8 +3,16 @@
 CVMFS's own chain proves what is in a repository, but a node that has never seen it before accepts any state as
 old as the whitelist's validity. A pointer therefore carries what the chain lacks: an expiry of its own, a
 version that only grows, and the SHA-256 of the release. Pointers are signed with Ed25519 keys; the repository's
-``root`` statement names these keys and is signed with its RSA master key, so that one public key is the anchor
-of everything. Both are DSSE envelopes: ``/channels/root.json`` and ``/channels/<stack>/<channel>.json``.
+``root`` statement names these keys, says how many of them each pointer needs, and is signed with the RSA master
+key, so that one public key is the anchor of everything. Both are DSSE envelopes: ``/channels/root.json`` and
+``/channels/<stack>/<channel>.json``.
+
+Beside them stay all that ever were: ``/channels/<version>.root.json`` and
+``/channels/<stack>/<channel>.history/<time>-<version>.json``. Nothing believes a channel by these; they say who
+let it point where, and when.
+
+Signatures are proven first (``read_root``, ``read_pointer``), and dates afterwards (``Believed.check_time``):
+whoever looks after a repository wants to read what has expired, too.
 """
 
 import re
@@ -13,25 +21,34 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Self
 
-from headstart.dsse import Envelope, PublicKey, Signer, sign, verify
+from headstart.clock import check_clock, check_expiry, clock_complaint, time_text
+from headstart.dsse import Envelope, PublicKey, Signer, sign, signers_of, verify
 from headstart.ed25519 import KEY_SIZE, Ed25519PublicKey
 from headstart.errors import CorruptError, TrustError
 from headstart.names import ChannelName, Fqrn, ReleaseId, Sha256, StackName
 from headstart.record import Table, canonical
 
 SCHEMA: Final = 1
+ROOT_SCHEMA: Final = 2
 ROOT_TYPE: Final = "application/vnd.headstart.root+json"
 POINTER_TYPE: Final = "application/vnd.headstart.channel+json"
 ROOT_PATH: Final = "/channels/root.json"
 WITHDRAWN_PATH: Final = "/channels/withdrawn.json"
 LIMIT: Final = 1 << 16
 """Bytes that either file may have."""
+MOST_KEYS: Final = 16
+"""Keys that one statement may name: each costs a node some milliseconds for a signature without a key id."""
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
 def pointer_path(stack: StackName, channel: ChannelName) -> str:
     """Where a channel's pointer is in the repository."""
     return f"/channels/{stack}/{channel}.json"
+
+
+def history_path(stack: StackName, channel: ChannelName) -> str:
+    """The directory of all pointers that a channel ever had."""
+    return f"/channels/{stack}/{channel}.history"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,29 +61,45 @@ class Root:
     keys: Mapping[str, Ed25519PublicKey]
     """By key id."""
     threshold: int
+    issued: datetime
+    """UTC, whole seconds."""
+    expires: datetime
+    """UTC, whole seconds: from this moment on no pointer is believed by it."""
+    restarted: datetime
+    """UTC, whole seconds. Pointers issued before are not believed, and versions seen before do not count: so
+    the owner undoes what a thief has done who signed a version so high that no honest one is above it."""
 
     def __post_init__(self) -> None:
+        what = f"the statement of {self.fqrn}'s keys"
         if self.version < 1:
-            raise CorruptError(
-                f"the statement of {self.fqrn}'s keys has version {self.version}, not at least 1"
-            )
+            raise CorruptError(f"{what} has version {self.version}, not at least 1")
         for keyid, key in self.keys.items():
             if keyid != key.keyid:
-                raise CorruptError(f"the statement of {self.fqrn}'s keys has the key {key.keyid} as {keyid!r}")
+                raise CorruptError(f"{what} has the key {key.keyid} as {keyid!r}")
+        if len(self.keys) > MOST_KEYS:
+            raise CorruptError(f"{what} names {len(self.keys)} keys, more than {MOST_KEYS}")
         if not 1 <= self.threshold <= len(self.keys):
             raise CorruptError(
                 f"the statement of {self.fqrn}'s {len(self.keys)} keys wants {self.threshold} signatures"
             )
+        for time in (self.issued, self.expires, self.restarted):
+            if time.tzinfo is not UTC or time.microsecond:
+                raise CorruptError(f"{what} has the time {time.isoformat()}, not whole seconds of UTC")
+        if not self.restarted <= self.issued < self.expires:
+            raise CorruptError(f"{what} expires before it is issued, or is issued before it is to count")
 
     def to_bytes(self) -> bytes:
         """The payload."""
         return canonical(
             {
-                "schema": SCHEMA,
+                "schema": ROOT_SCHEMA,
                 "fqrn": str(self.fqrn),
                 "version": self.version,
                 "keys": {keyid: key.raw.hex() for keyid, key in self.keys.items()},
                 "threshold": self.threshold,
+                "issued": time_text(self.issued),
+                "expires": time_text(self.expires),
+                "restarted": time_text(self.restarted),
             }
         )
 
@@ -77,20 +110,30 @@ class Root:
         Raises:
             CorruptError: not such a statement in its one spelling, naming the key.
         """
-        table = Table.of(data, ROOT_PATH, SCHEMA)
+        table = Table.of(data, ROOT_PATH, ROOT_SCHEMA)
         keys = table.child("keys")
+        if len(keys.value) > MOST_KEYS:
+            raise CorruptError(f"{ROOT_PATH} names {len(keys.value)} keys, more than {MOST_KEYS}")
         root = cls(
             fqrn=table.named("fqrn", Fqrn),
             version=table.number("version"),
             keys={keyid: _key(keys, keyid) for keyid in keys.value},
             threshold=table.number("threshold"),
+            issued=_time(table, "issued"),
+            expires=_time(table, "expires"),
+            restarted=_time(table, "restarted"),
         )
         _one_spelling(root.to_bytes(), data, ROOT_PATH)
         return root
 
-    def signed(self, signer: Signer) -> bytes:
-        """The file, signed; the signer is the repository's master key."""
-        return sign(self.to_bytes(), payload_type=ROOT_TYPE, signers=(signer,)).to_bytes()
+    @property
+    def history_path(self) -> str:
+        """Where it stays when the next one has come."""
+        return f"/channels/{self.version}.root.json"
+
+    def signed(self, *signers: Signer) -> bytes:
+        """The file, signed with the repository's master key; while that is changed, with the next one too."""
+        return sign(self.to_bytes(), payload_type=ROOT_TYPE, signers=signers).to_bytes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +174,8 @@ class Pointer:
                 "release": str(self.release),
                 "digest": self.digest.hex,
                 "version": self.version,
-                "issued": _time_text(self.issued),
-                "expires": _time_text(self.expires),
+                "issued": time_text(self.issued),
+                "expires": time_text(self.expires),
             }
         )
 
@@ -156,6 +199,11 @@ class Pointer:
         )
         _one_spelling(pointer.to_bytes(), data, where)
         return pointer
+
+    @property
+    def history_path(self) -> str:
+        """Where it stays when the next one has come; versions may begin anew, so its time is in the name."""
+        return f"{history_path(self.stack, self.channel)}/{self.issued:%Y%m%dT%H%M%SZ}-{self.version}.json"
 
     def signed(self, *signers: Signer) -> bytes:
         """The file, signed with the repository's channel keys."""
@@ -220,43 +268,69 @@ def read_root(data: bytes, *, master: Mapping[str, PublicKey], fqrn: Fqrn) -> Ro
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
-    """What a pointer must say to be the one that was asked for."""
+class Believed:
+    """A pointer whose signatures hold, and the statement by which they do."""
 
-    stack: StackName
-    channel: ChannelName
-    now: datetime
-    at_least: int = 1
-    """The highest version seen of this channel, where something is remembered."""
+    pointer: Pointer
+    root: Root
+    signers: tuple[str, ...]
+    """Ids of the keys that signed it and count."""
+
+    @property
+    def expires(self) -> datetime:
+        """The first moment at which it is no longer good: its own end, or that of the statement of keys."""
+        return min(self.pointer.expires, self.root.expires)
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """What only grows: since when versions count, in seconds since 1970, and the version."""
+        return int(self.root.restarted.timestamp()), self.pointer.version
+
+    def check_time(self, now: datetime) -> None:
+        """Refuse what has expired, and a clock by which nobody could tell.
+
+        Raises:
+            TrustError: pointer or statement has expired, or was signed after ``now``.
+        """
+        pointer, root = self.pointer, self.root
+        channel = f"{root.fqrn}: {pointer_path(pointer.stack, pointer.channel)}"
+        check_clock(clock_complaint(now, signed=max(pointer.issued, root.issued), what=channel))
+        check_expiry(
+            now,
+            expires=root.expires,
+            what=f"{root.fqrn}: {ROOT_PATH}",
+            hint="its owner must sign it again with the master key; meanwhile name the release by its digest",
+        )
+        check_expiry(
+            now,
+            expires=pointer.expires,
+            what=channel,
+            hint="its owner must sign it again (headstart promote); meanwhile name the release by its digest",
+        )
 
 
-def read_pointer(data: bytes, *, root: Root, expected: Expected) -> Pointer:
-    """Believe a pointer: signed by enough of the root's keys, the one asked for, not expired, not older.
+def read_pointer(data: bytes, *, root: Root, stack: StackName, channel: ChannelName) -> Believed:
+    """Believe a pointer: signed by enough of the root's keys, and the one asked for. Dates are not looked at.
 
     Raises:
         CorruptError: not a pointer.
-        TrustError: too few signatures, another channel's, expired, or a version below one already seen.
+        TrustError: too few signatures, another channel's, or from before the statement lets pointers count.
     """
-    path = pointer_path(expected.stack, expected.channel)
-    where = f"{root.fqrn}: {path}"
+    where = f"{root.fqrn}: {pointer_path(stack, channel)}"
     envelope = Envelope.from_bytes(data, where=where)
     payload = verify(envelope, root.keys, threshold=root.threshold, payload_type=POINTER_TYPE, where=where)
     pointer = Pointer.from_bytes(payload, where=where)
-    if (pointer.fqrn, pointer.stack, pointer.channel) != (root.fqrn, expected.stack, expected.channel):
+    if (pointer.fqrn, pointer.stack, pointer.channel) != (root.fqrn, stack, channel):
         raise TrustError(
             f"{where} is the pointer {pointer.fqrn}: {pointer.stack}@{pointer.channel} put in its place"
         )
-    if expected.now >= pointer.expires:
+    if pointer.issued < root.restarted:
         raise TrustError(
-            f"{where} expired on {_time_text(pointer.expires)}",
-            hint="publish to the channel again, or name the release by its digest; check this clock too",
-        )
-    if pointer.version < expected.at_least:
-        raise TrustError(
-            f"{where} has version {pointer.version}, this node has already seen {expected.at_least}",
+            f"{where} was signed on {time_text(pointer.issued)}, and its owner says that only what was signed "
+            f"from {time_text(root.restarted)} on counts",
             hint="the source is behind or serves an old state: use another one",
         )
-    return pointer
+    return Believed(pointer=pointer, root=root, signers=signers_of(envelope, root.keys))
 
 
 def _key(keys: Table, keyid: str) -> Ed25519PublicKey:
@@ -266,10 +340,6 @@ def _key(keys: Table, keyid: str) -> Ed25519PublicKey:
         return Ed25519PublicKey(raw)
     except (ValueError, CorruptError) as error:
         raise keys.wrong(keyid, "an Ed25519 public key in hexadecimal") from error
-
-
-def _time_text(time: datetime) -> str:
-    return time.replace(tzinfo=None).isoformat() + "Z"
 
 
 def _time(table: Table, key: str) -> datetime:

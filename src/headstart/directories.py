@@ -37,3 +37,20 @@ def others_may_write(path: str | int, *, uid: int) -> bool:
     """
     found = os.stat(path)
     return found.st_uid not in (0, uid) or bool(found.st_mode & 0o022)
+
+
+def own_part(directory: str, uid: int) -> str:
+    """The user's part of a cache directory: of one for all, sticky as ``/tmp``, a directory of his own in it.
+
+    Nobody can take away or exchange what is another user's in a sticky directory, but anybody can make names in
+    it. So what stands there is looked at before it is used (``Cache.check``), and links count for nothing.
+
+    Args:
+        directory: an absolute path.
+        uid: the user.
+    """
+    try:
+        mode = os.stat(directory).st_mode
+    except OSError:
+        return directory
+    return os.path.join(directory, str(uid)) if mode & 0o1002 == 0o1002 else directory

@@ -54,6 +54,17 @@ class Envelope:
     payload: bytes
     signatures: tuple[Signature, ...]
 
+    def with_signatures(self, signers: Iterable[Signer]) -> Self:
+        """The same, signed by more keys; a signature that a key has made before is made anew."""
+        message = pre_authentication_encoding(self.payload_type, self.payload)
+        new = [Signature(keyid=signer.keyid, raw=signer.sign(message)) for signer in signers]
+        known = {signature.keyid for signature in new}
+        return type(self)(
+            payload_type=self.payload_type,
+            payload=self.payload,
+            signatures=(*(old for old in self.signatures if old.keyid not in known), *new),
+        )
+
     @classmethod
     def from_bytes(cls, data: bytes, *, where: str) -> Self:
         """Read the JSON form; keys that the standard does not name are ignored, as it asks.
@@ -65,7 +76,16 @@ class Envelope:
         Raises:
             CorruptError: not an envelope, naming the key.
         """
-        table = Table.parse(data, where)
+        return cls.from_table(Table.parse(data, where))
+
+    @classmethod
+    def from_table(cls, table: Table) -> Self:
+        """Read an envelope inside of another record.
+
+        Raises:
+            CorruptError: not an envelope, naming the key.
+        """
+        where = table.where
         signatures = table.children("signatures")
         if len(signatures) > MOST_SIGNATURES:
             raise CorruptError(f"{where} has {len(signatures)} signatures, more than {MOST_SIGNATURES}")
@@ -82,16 +102,17 @@ class Envelope:
 
     def to_bytes(self) -> bytes:
         """The JSON form."""
-        return canonical(
-            {
-                "payloadType": self.payload_type,
-                "payload": _to_base64(self.payload),
-                "signatures": [
-                    {"keyid": signature.keyid, "sig": _to_base64(signature.raw)}
-                    for signature in self.signatures
-                ],
-            }
-        )
+        return canonical(self.record())
+
+    def record(self) -> dict[str, object]:
+        """The JSON form, to be put into another record."""
+        return {
+            "payloadType": self.payload_type,
+            "payload": _to_base64(self.payload),
+            "signatures": [
+                {"keyid": signature.keyid, "sig": _to_base64(signature.raw)} for signature in self.signatures
+            ],
+        }
 
 
 def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
@@ -102,12 +123,7 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
 
 def sign(payload: bytes, *, payload_type: str, signers: Iterable[Signer]) -> Envelope:
     """Make an envelope with a signature of each signer."""
-    message = pre_authentication_encoding(payload_type, payload)
-    return Envelope(
-        payload_type=payload_type,
-        payload=payload,
-        signatures=tuple(Signature(keyid=signer.keyid, raw=signer.sign(message)) for signer in signers),
-    )
+    return Envelope(payload_type=payload_type, payload=payload, signatures=()).with_signatures(signers)
 
 
 def verify(
@@ -132,21 +148,31 @@ def verify(
         raise TrustError(f"{where} is signed as {envelope.payload_type[:80]!r}, not as {payload_type!r}")
     if threshold < 1:
         raise TrustError(f"{where} would be believed with {threshold} signatures, at least 1 is needed")
-    message = pre_authentication_encoding(payload_type, envelope.payload)
-    good: list[PublicKey] = []
-    for signature in envelope.signatures:
-        # A key id is a hint: where it names none of ours, all are tried.
-        hinted = keys.get(signature.keyid)
-        for key in keys.values() if hinted is None else (hinted,):
-            if key not in good and key.verifies(message, signature.raw):
-                good.append(key)
-                break
+    good = signers_of(envelope, keys)
     if len(good) < threshold:
         raise TrustError(
             f"{where} has {len(good)} good signatures of the {len(keys)} keys that count, it needs {threshold}",
             hint="it is forged, damaged, or signed with keys that this repository does not name",
         )
     return envelope.payload
+
+
+def signers_of(envelope: Envelope, keys: Mapping[str, PublicKey]) -> tuple[str, ...]:
+    """The ids of those keys that have signed an envelope, each key once, in the order of its signatures.
+
+    A key under two ids is one key, and counts under the first.
+    """
+    message = pre_authentication_encoding(envelope.payload_type, envelope.payload)
+    good: dict[str, PublicKey] = {}
+    for signature in envelope.signatures:
+        # A key id is a hint: where it names none of ours, all are tried.
+        hinted = keys.get(signature.keyid)
+        tried = keys.items() if hinted is None else ((signature.keyid, hinted),)
+        for keyid, key in tried:
+            if key not in good.values() and key.verifies(message, signature.raw):
+                good[keyid] = key
+                break
+    return tuple(good)
 
 
 def _to_base64(raw: bytes) -> str:

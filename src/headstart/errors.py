@@ -42,7 +42,7 @@ class ConfigurationError(Error):
 
 
 class MissingToolError(Error):
-    """A program that this step needs is not here: Julia, a C compiler."""
+    """Something that this step needs is not on this machine: Julia, a C compiler, a hash of OpenSSL's."""
 
     exit_code = 11
 

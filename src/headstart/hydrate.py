@@ -14,9 +14,8 @@ SHAKE-128), the SHA-256 from ``release.json``, whose own digest comes from the c
 import hashlib
 import os
 import posixpath
-import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from headstart.arrival import Arrival, Part, Wanted
@@ -24,8 +23,10 @@ from headstart.cache import Cache, Workplace, cache_errors
 from headstart.cvmfs.entry import ChunkedFile, Compression, Entry, File, Symlink
 from headstart.cvmfs.objects import Digest, Kind, ObjectName
 from headstart.errors import CorruptError, MissingError, UnknownError
-from headstart.inflating import inflate
+from headstart.inflating import pieces
+from headstart.launchfiles import WITH_STOCK, julia_files
 from headstart.names import Sha256
+from headstart.neighbours import Neighbours
 from headstart.parallel import in_parallel
 from headstart.release import (
     JULIA_FILE,
@@ -64,7 +65,7 @@ class UnitPlan:
     digest: str
     """SHA-256, in hexadecimal, of the record that lists its files."""
     files: Mapping[str, Wanted]
-    """By path inside the unit."""
+    """By path inside the unit, in the order in which they are fetched."""
     links: Mapping[str, LinkRecord]
     extra: Mapping[str, bytes]
     """Small files whose bytes are known already."""
@@ -114,7 +115,7 @@ def needed(release: Release, digest: Sha256, image: ImageRecord) -> Needed:
         image: the chosen one.
     """
     julia, home, inside = units(release, image)
-    whole = release.julia_digest.hex + _WITH_STOCK
+    whole = release.julia_digest.hex + WITH_STOCK
     return (
         (julia, (release.julia_digest.hex, whole) if image.system else (whole,)),
         (home, (digest.hex,)),
@@ -125,11 +126,6 @@ def needed(release: Release, digest: Sha256, image: ImageRecord) -> Needed:
 def lacking(wanted: Needed, have: Callable[[str, str], bool]) -> tuple[tuple[str, str], ...]:
     """The units of ``needed`` that are not there, each with the least digest that will do."""
     return tuple((unit, digests[0]) for unit, digests in wanted if not any(have(unit, one) for one in digests))
-
-
-def plain_digest(digest: str) -> str:
-    """The digest of the record behind a unit, whatever part of it is in the cache."""
-    return digest.removesuffix(_WITH_STOCK)
 
 
 def read_julia(release: Release, data: bytes) -> JuliaTree:
@@ -168,7 +164,7 @@ def plan(
     julia_unit, home, image_unit = units(release, image)
     inside = image.directory
     chosen = {
-        julia_unit: (_julia_files(verified.julia, stock=not image.system), {JULIA_FILE: verified.julia_bytes}),
+        julia_unit: (julia_files(verified.julia, stock=not image.system), {JULIA_FILE: verified.julia_bytes}),
         home: (
             {path: item for path, item in release.files.items() if not path.startswith("images/")},
             {RELEASE_FILE: verified.release_bytes},
@@ -184,39 +180,24 @@ def plan(
     }
     wanted = needed(release, Sha256.of(verified.release_bytes), image)
     return Hydration(
-        units=tuple(_plan_unit(source, named, *chosen[named[0]]) for named in lacking(wanted, have))
+        units=tuple(
+            _in_order(_plan_unit(source, named, *chosen[named[0]]), release.opened)
+            for named in lacking(wanted, have)
+        )
     )
 
 
-_WITH_STOCK: Final = "+stock"
-_NOT_FOR_A_LAUNCH: Final = (
-    "include", "share/doc", "share/man", "share/applications", "share/icons", "share/lintian", "share/metainfo",
-)  # fmt: skip
-"""Directories of a Julia's prefix that no start reads."""
+def _in_order(unit: UnitPlan, opened: tuple[str, ...]) -> UnitPlan:
+    """The same with its files in the order in which they are fetched: as a start opened them, then the rest.
 
-
-def _julia_files(julia: JuliaTree, *, stock: bool) -> dict[str, Record]:
-    """What a launch needs of a Julia.
-
-    Not headers, documentation, and the tests of Julia and its standard library; and, with a system image of its
-    own, neither the stock one nor the compiled packages that come with Julia, which go with that one only.
-
-    Args:
-        julia: its record.
-        stock: whether it starts from the stock system image.
+    Of the rest large files come first, so that the last thread is not left alone with one.
     """
-    top = posixpath.dirname(posixpath.dirname(julia.share))
-    top = f"{top}/" if top else ""
-    skipped = (*(f"{top}{name}/" for name in _NOT_FOR_A_LAUNCH), f"{julia.share}/test/")
-    stdlib = re.compile(re.escape(julia.share) + r"/stdlib/[^/]+/[^/]+/(test|docs)/")
-    return {
-        path: item
-        for path, item in julia.files.items()
-        if (stock or (path != julia.system_image and not path.startswith(f"{julia.share}/compiled/")))
-        and not path.startswith(skipped)
-        and not stdlib.match(path)
-        and "-debug.so" not in posixpath.basename(path)
-    }
+    rank = {path: number for number, path in enumerate(opened)}
+
+    def key(item: tuple[str, Wanted]) -> tuple[int, int]:
+        return rank.get(f"{unit.unit}/{item[0]}", len(rank)), -item[1].record.size
+
+    return replace(unit, files=dict(sorted(unit.files.items(), key=key)))
 
 
 def _plan_unit(
@@ -356,16 +337,31 @@ def _fetch_files(
             del missing[path]
 
     in_parallel(there, reuse, workers=workers)
-    # Large files first, so that the last thread is not left alone with one.
-    order = sorted(missing.values(), key=lambda item: -item.record.size)
+    neighbours = Neighbours(cache, unit.unit)
+    with neighbours.told():
+
+        def ask(item: Wanted) -> None:
+            if neighbours.copy(work, item.record, item.mtime):
+                del missing[cache.file(item.record, item.mtime)]
+
+        while missing and cache.shared:
+            in_parallel(tuple(missing.values()), ask, workers=workers)
+            if not missing or not neighbours.worth_waiting():
+                break
+        _fetch(tuple(missing.values()), source, work, workers, progress)
+
+
+def _fetch(
+    missing: tuple[Wanted, ...], source: Source, work: Workplace, workers: int, progress: Callable[[int], None]
+) -> None:
     tasks: list[tuple[Arrival, Part]] = []
-    for item in order:
+    for item in missing:
         arrival = Arrival(item, work)
         tasks += [(arrival, part) for part in item.parts]
 
     def fetch(task: tuple[Arrival, Part]) -> None:
         arrival, part = task
-        arrival.add(part, _content(source, part, arrival.wanted.path))
+        arrival.add(part, _pieces(source, part, arrival.wanted.path))
         progress(part.size)
         arrival.finish_if_whole()
 
@@ -405,11 +401,16 @@ def _hash_of(path: str) -> str:
         return ""
 
 
-def _content(source: Source, part: Part, where: str) -> bytes:
-    """Fetch one object and undo its compression."""
+def _pieces(source: Source, part: Part, where: str) -> Iterator[bytes]:
+    """Fetch one object and undo its compression; piece by piece, because several threads do so at once."""
     stored = source.stored(part.name, limit=part.limit)
     what = f"object {part.name} of {where}"
-    content = inflate(stored, limit=part.size, what=what) if part.compression is Compression.ZLIB else stored
-    if len(content) != part.size:
-        raise CorruptError(f"{what} has {len(content)} bytes of content, not {part.size}")
-    return content
+    size = 0
+    for piece in (
+        pieces(stored, limit=part.size, what=what) if part.compression is Compression.ZLIB else (stored,)
+    ):
+        size += len(piece)
+        if size <= part.size:
+            yield piece
+    if size != part.size:
+        raise CorruptError(f"{what} has {size} bytes of content, not {part.size}")

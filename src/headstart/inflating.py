@@ -5,6 +5,7 @@ hydration's work. A node need not have it: without it, zlib does the same. Both 
 """
 
 import zlib
+from collections.abc import Iterator
 from typing import Final
 
 from headstart.cvmfs.objects import check_inflated
@@ -25,6 +26,40 @@ _ERRORS: Final[tuple[type[Exception], ...]] = (
     zlib.error,
     _zlib.error,  # type: ignore[assignment]  # the stub calls the class an instance
 )
+
+
+_INPUT: Final = 1 << 17
+_OUTPUT: Final = 1 << 20
+
+
+def pieces(stored: bytes, *, limit: int, what: str) -> Iterator[bytes]:
+    """The same as ``inflate`` in pieces of a megabyte at most, for who has no room for the whole.
+
+    Nothing counts before the last piece has come without an error.
+
+    Raises:
+        CorruptError: as ``inflate``, when it is found.
+    """
+    stream = _zlib.decompressobj()
+    view = memoryview(stored)
+    size = at = 0
+    try:
+        while not stream.eof:
+            # The tail of a small block is copied in no time, that of the whole would not be.
+            block: bytes | memoryview = stream.unconsumed_tail
+            if not block:
+                block, at = view[at : at + _INPUT], at + _INPUT
+            piece: bytes = stream.decompress(block, _OUTPUT)
+            size += len(piece)
+            # An engine may hold content back whose last byte of input it has taken.
+            if size > limit or not (piece or block):
+                break
+            if piece:
+                yield piece
+    except _ERRORS as error:
+        raise CorruptError(f"{what} is not a zlib stream ({error})") from error
+    behind = len(stream.unused_data) + max(0, len(stored) - at)
+    check_inflated(size, ended=stream.eof, behind=behind, limit=limit, what=what)
 
 
 def inflate(stored: bytes, *, limit: int, what: str) -> bytes:
@@ -51,5 +86,5 @@ def inflate(stored: bytes, *, limit: int, what: str) -> bytes:
             content += more
     except _ERRORS as error:
         raise CorruptError(f"{what} is not a zlib stream ({error})") from error
-    check_inflated(content, ended=stream.eof, behind=len(stream.unused_data), limit=limit, what=what)
+    check_inflated(len(content), ended=stream.eof, behind=len(stream.unused_data), limit=limit, what=what)
     return content

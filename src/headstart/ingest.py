@@ -2,8 +2,9 @@
 
 Theory of operation. Large files are read by the calling thread, which hashes them (SHA-256) and finds the cut
 marks as it goes, and hands each chunk to a worker that compresses, names and stages it. Small files go to the
-workers whole. A semaphore bounds what is under way, so memory stays at a few chunks per worker, however large
-the tree. All the heavy calls release the interpreter lock, so threads use the cores.
+workers in batches, because handing one over costs as much as compressing it. A semaphore bounds what is under
+way, so memory stays at a few chunks per worker, however large the tree. All the heavy calls release the
+interpreter lock, so threads use the cores.
 """
 
 import hashlib
@@ -13,10 +14,11 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from importlib import import_module
 from threading import BoundedSemaphore, Lock
 from typing import Final, Self
 
-from headstart.cvmfs.chunks import ChunkSizes, first_chunk
+from headstart.cvmfs.chunks import ChunkSizes
 from headstart.cvmfs.entry import Chunk, ChunkedFile, Compression, File
 from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName
 from headstart.deflating import Compressor, fast, stored
@@ -29,6 +31,9 @@ Progress = Callable[[int], None]
 """Told how many bytes of content were taken in."""
 _MOST_UNSETTLED: Final = 20_000
 """New objects that a transaction may list before they are brought to their places."""
+_BATCH: Final = 64
+"""Small files that a worker gets at once."""
+_BATCH_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +84,8 @@ class Ingestion:
         self._width = 2 * recipe.workers
         self._slots = BoundedSemaphore(self._width)
         self._pool = ThreadPoolExecutor(recipe.workers, "ingest")
+        self._batch: list[tuple[Source, Sha256 | None, Done]] = []
+        self._batch_bytes = 0
         self._lock = Lock()
         self._unsettled = 0
         self._failure: BaseException | None = None
@@ -102,8 +109,11 @@ class Ingestion:
         """
         if source.size > self.recipe.sizes.minimum:
             self._cut(source, expected, done)
-        else:
-            self._submit(self._whole, source, expected, done)
+            return
+        self._batch.append((source, expected, done))
+        self._batch_bytes += source.size
+        if len(self._batch) >= _BATCH or self._batch_bytes >= _BATCH_BYTES:
+            self._hand_over()
 
     def content(self, content: bytes, compression: Compression) -> Digest:
         """Take in what is in memory already."""
@@ -115,6 +125,7 @@ class Ingestion:
         Raises:
             Error: something of it failed.
         """
+        self._hand_over()
         for _ in range(self._width):
             self._slots.acquire()
         self._slots.release(self._width)
@@ -128,6 +139,11 @@ class Ingestion:
         """Drain, if so much has gathered that its list should not grow any longer."""
         if self._unsettled > _MOST_UNSETTLED:
             self.drain()
+
+    def _hand_over(self) -> None:
+        if self._batch:
+            batch, self._batch, self._batch_bytes = self._batch, [], 0
+            self._submit(self._several, batch)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -146,6 +162,10 @@ class Ingestion:
             self._failure = self._failure or future.exception()
         self._slots.release()
 
+    def _several(self, batch: "list[tuple[Source, Sha256 | None, Done]]") -> None:
+        for source, expected, done in batch:
+            self._whole(source, expected, done)
+
     def _whole(self, source: Source, expected: Sha256 | None, done: "Done") -> None:
         with _opened(source) as file:
             content = _read(file, source, source.size + 1)
@@ -157,6 +177,8 @@ class Ingestion:
 
     def _cut(self, source: Source, expected: Sha256 | None, done: "Done") -> None:
         """Read a large file and hand its chunks to the workers."""
+        # With numpy, which most publications have no need of.
+        first_chunk = import_module("headstart.cvmfs.cutting").first_chunk
         sizes = self.recipe.sizes
         sha256 = hashlib.sha256()
         pieces = _Pieces(source, self.recipe.compression_of(source), done)
@@ -166,7 +188,7 @@ class Ingestion:
             window = memoryview(bytearray(sizes.maximum))
             filled = _fill(file, source, window)
             while filled:
-                length = first_chunk(window[:filled], sizes)
+                length: int = first_chunk(window[:filled], sizes)
                 chunk = bytes(window[:length])
                 whole = total == 0 and length == source.size
                 self._submit(self._chunk, pieces, count, chunk, Kind.FILE if whole else Kind.CHUNK)

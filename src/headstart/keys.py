@@ -2,11 +2,13 @@
 
 ``<fqrn>.masterkey`` and ``.pub``: the master pair, needed to sign the whitelist and the statement of channel
 keys; it may be kept elsewhere. ``<fqrn>.key`` and ``.crt``: the repository's key and certificate, which sign
-the manifest. ``<fqrn>.channelkey``: the Ed25519 key that signs channel pointers.
+the manifest. ``<fqrn>.channelkey``, and ``<fqrn>.channelkey-<name>`` where there are several: Ed25519 keys that
+sign channel pointers. A publisher may have none of them: then others sign.
 """
 
 import contextlib
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Callable, Mapping
@@ -22,7 +24,7 @@ from cryptography.x509.oid import NameOID
 from headstart.cvmfs.signature import Certificate
 from headstart.cvmfs.signing import Ed25519Signer, RsaSigner, Signer
 from headstart.cvmfs.trust import MasterKeys
-from headstart.errors import CorruptError, KeyFileError
+from headstart.errors import ConfigurationError, CorruptError, KeyFileError
 from headstart.names import Fqrn
 from headstart.publickeys import read_key_file
 from headstart.tokens import PREFIX, TokenSigner
@@ -32,6 +34,8 @@ _BITS: Final = 2048
 _CERTIFICATE_DAYS: Final = 365
 _PRIVATE: Final = ("masterkey", "key", "channelkey")
 _ALL: Final = (*_PRIVATE, "pub", "crt")
+_KEY_NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
+_SUCCESSOR: Final = ("pub", "key", "crt")
 _PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 
 
@@ -46,8 +50,8 @@ class RepositoryKeys:
     """Signs the manifest."""
     certificate: Certificate
     certificate_pem: bytes
-    channel: Ed25519Signer
-    """Signs channel pointers."""
+    channels: tuple[Ed25519Signer, ...]
+    """Sign channel pointers."""
 
 
 def create_keys(directory: str, fqrn: Fqrn, *, now: datetime) -> RepositoryKeys:
@@ -81,8 +85,41 @@ def load_keys(directory: str, fqrn: Fqrn) -> RepositoryKeys:
         repository=repository,
         certificate=certificate,
         certificate_pem=pem,
-        channel=Ed25519Signer.from_pem(_read_private(f"{path}.channelkey"), what=f"{path}.channelkey"),
+        channels=load_channel_keys(directory, fqrn),
     )
+
+
+def load_channel_keys(directory: str, fqrn: Fqrn) -> tuple[Ed25519Signer, ...]:
+    """Read all channel keys of a repository that are in a directory.
+
+    Raises:
+        KeyFileError: one is readable by others, or no Ed25519 key.
+    """
+    paths = [os.path.join(directory, name) for name in _channel_key_names(directory, fqrn)]
+    return tuple(Ed25519Signer.from_pem(_read_private(path), what=path) for path in paths)
+
+
+def create_channel_key(directory: str, fqrn: Fqrn, name: str) -> Ed25519Signer:
+    """Make one more channel key, ``<fqrn>.channelkey-<name>``.
+
+    Raises:
+        ConfigurationError: no such name.
+        KeyFileError: the file is there already, or cannot be written.
+    """
+    if _KEY_NAME.fullmatch(name) is None:
+        raise ConfigurationError(
+            f"{name[:80]!r} is no name of a key", hint="use up to 31 lower-case letters, digits and hyphens"
+        )
+    path = os.path.join(directory, f"{fqrn}.channelkey-{name}")
+    key = ed25519.Ed25519PrivateKey.generate()
+    try:
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        _write_new(path, _private_pem(key), 0o600)
+    except FileExistsError as error:
+        raise KeyFileError(f"{path} is there already", hint="keys are never overwritten") from error
+    except OSError as error:
+        raise KeyFileError(f"cannot write keys to {directory}: {error.strerror}") from error
+    return Ed25519Signer(key)
 
 
 def load_master_key(directory: str, fqrn: Fqrn) -> Signer:
@@ -146,12 +183,9 @@ def create_successor(directory: str, into: str, fqrn: Fqrn, *, now: datetime) ->
     Raises:
         KeyFileError: the present keys cannot be read, or the new ones not be written.
     """
-    load_keys(directory, fqrn)
+    plan_successor(directory, into, fqrn)
     path = os.path.join(directory, str(fqrn))
-    if os.path.realpath(directory) == os.path.realpath(into):
-        raise KeyFileError(
-            f"{into} has the present keys in it", hint="name another directory for the next ones"
-        )
+    channel_keys = _channel_key_names(directory, fqrn)
 
     def make() -> Mapping[str, bytes]:
         key = rsa.generate_private_key(public_exponent=65537, key_size=_BITS)
@@ -159,10 +193,38 @@ def create_successor(directory: str, into: str, fqrn: Fqrn, *, now: datetime) ->
             f"{fqrn}.pub": read_key_file(f"{path}.pub"),
             f"{fqrn}.key": _private_pem(key),
             f"{fqrn}.crt": make_certificate(fqrn, key, now=now),
-            f"{fqrn}.channelkey": _read_private(f"{path}.channelkey"),
+            **{name: _read_private(os.path.join(directory, name)) for name in channel_keys},
         }
 
     return _write_all(into, fqrn, make)
+
+
+def plan_successor(directory: str, into: str, fqrn: Fqrn) -> tuple[str, ...]:
+    """The files that ``create_successor`` will make or, after it was killed, finish; nothing is written.
+
+    Raises:
+        KeyFileError: it would refuse.
+    """
+    load_keys(directory, fqrn)
+    if os.path.realpath(directory) == os.path.realpath(into):
+        raise KeyFileError(
+            f"{into} has the present keys in it", hint="name another directory for the next ones"
+        )
+    if os.path.lexists(into) and not os.path.isdir(into):
+        raise KeyFileError(f"{into} is no directory", hint="name one that keys can be put into")
+    if not os.path.isdir(os.path.join(into, f".{fqrn}.new-keys")):
+        _refuse_existing(into, fqrn)
+    names = (*(f"{fqrn}.{kind}" for kind in _SUCCESSOR), *_channel_key_names(directory, fqrn))
+    return tuple(os.path.join(into, name) for name in names)
+
+
+def _channel_key_names(directory: str, fqrn: Fqrn) -> list[str]:
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        raise KeyFileError(f"cannot read the key directory {directory}: {error.strerror}") from error
+    own = f"{fqrn}.channelkey"
+    return [name for name in names if name == own or name.startswith(f"{own}-")]
 
 
 def _write_all(directory: str, fqrn: Fqrn, make: Callable[[], Mapping[str, bytes]]) -> RepositoryKeys:
@@ -242,14 +304,18 @@ def _prepare(directory: str, ready: str, files: Mapping[str, bytes]) -> None:
         inner = os.path.join(work, "keys")
         os.mkdir(inner, 0o700)
         for name, content in files.items():
-            private = name.rpartition(".")[2] in _PRIVATE
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            file = os.open(os.path.join(inner, name), flags, 0o600 if private else 0o644)
-            with open(file, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(file)
+            private = name.rpartition(".")[2].partition("-")[0] in _PRIVATE
+            _write_new(os.path.join(inner, name), content, 0o600 if private else 0o644)
         os.rename(inner, ready)
+
+
+def _write_new(path: str, content: bytes, mode: int) -> None:
+    """A file that was not there, on the disk when this comes back."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    with open(file, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(file)
 
 
 def _link_into_place(directory: str, ready: str) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol, TypeVar, assert_never
 
-from headstart.channel import LIMIT, ROOT_PATH, Expected, Pointer, Root, pointer_path, read_pointer, read_root
+from headstart.channel import LIMIT, ROOT_PATH, Believed, Pointer, Root, pointer_path, read_pointer, read_root
 from headstart.cvmfs.trust import MasterKeys
 from headstart.errors import (
     ConfigurationError,
@@ -106,10 +106,13 @@ class Resolved:
 
     release: Release
     digest: Sha256
-    pointer: Pointer | None
-    """The channel's pointer, where the reference went through one."""
-    root_version: int = 0
-    """Version of the statement of keys that the pointer was believed by; 0 without one."""
+    believed: Believed | None
+    """The channel's pointer and what it is believed by, where the reference went through one."""
+
+    @property
+    def pointer(self) -> Pointer | None:
+        """The channel's pointer alone."""
+        return self.believed.pointer if self.believed is not None else None
 
 
 def stacks(tree: PublishedTree) -> tuple[StackName, ...]:
@@ -144,26 +147,33 @@ def root(tree: PublishedTree, keys: MasterKeys) -> Root:
     return read_root(data, master=keys.by_id, fqrn=tree.fqrn)
 
 
-def pointer(
-    tree: PublishedTree, stack: StackName, channel: ChannelName, *, keys: MasterKeys, now: datetime
-) -> Pointer:
-    """Where a channel points.
+def believe(tree: PublishedTree, stack: StackName, channel: ChannelName, *, keys: MasterKeys) -> Believed:
+    """Where a channel points, expired or not.
 
     Raises:
         UnknownError: there is no such channel, listing those that there are.
-        TrustError: its signatures do not hold, it has expired, or it is another's.
+        TrustError: its signatures do not hold, or it is another's.
         CorruptError: no such pointer.
     """
-    return _pointer(tree, Expected(stack=stack, channel=channel, now=now), keys)[0]
-
-
-def _pointer(tree: PublishedTree, expected: Expected, keys: MasterKeys) -> tuple[Pointer, Root]:
     try:
-        data = tree.read(pointer_path(expected.stack, expected.channel), limit=LIMIT)
+        data = tree.read(pointer_path(stack, channel), limit=LIMIT)
     except UnknownError as error:
-        raise _no_channel(tree, expected.stack, expected.channel) from error
-    believed = root(tree, keys)
-    return read_pointer(data, root=believed, expected=expected), believed
+        raise _no_channel(tree, stack, channel) from error
+    return read_pointer(data, root=root(tree, keys), stack=stack, channel=channel)
+
+
+def pointer(
+    tree: PublishedTree, stack: StackName, channel: ChannelName, *, keys: MasterKeys, now: datetime
+) -> Pointer:
+    """Where a channel points today.
+
+    Raises:
+        UnknownError, CorruptError: as ``believe``.
+        TrustError: so, or it has expired, or by this clock nobody can tell.
+    """
+    found = believe(tree, stack, channel, keys=keys)
+    found.check_time(now)
+    return found.pointer
 
 
 def release(tree: PublishedTree, stack: StackName, release_id: ReleaseId) -> tuple[Release, Sha256]:
@@ -215,14 +225,16 @@ def resolve(tree: PublishedTree, reference: Reference, *, keys: MasterKeys, now:
 def _by_channel(
     tree: PublishedTree, stack: StackName, channel: ChannelName, *, keys: MasterKeys, now: datetime
 ) -> Resolved:
-    found, believed = _pointer(tree, Expected(stack=stack, channel=channel, now=now), keys)
+    believed = believe(tree, stack, channel, keys=keys)
+    believed.check_time(now)
+    found = believed.pointer
     record, digest = release(tree, stack, found.release)
     if digest != found.digest:
         raise CorruptError(
             f"{stack}@{channel} of {tree.fqrn} points at {found.digest}, but release {record.id} is {digest}",
             hint="the release was replaced after it was published: do not use this source",
         )
-    return Resolved(release=record, digest=digest, pointer=found, root_version=believed.version)
+    return Resolved(release=record, digest=digest, believed=believed)
 
 
 def _by_digest(tree: PublishedTree, stack: StackName, prefix: DigestPrefix) -> Resolved:
@@ -230,7 +242,7 @@ def _by_digest(tree: PublishedTree, stack: StackName, prefix: DigestPrefix) -> R
     # An id is a path, so it is found without reading the records of all releases.
     if not prefix.only_digest and prefix.hex in map(str, ids):
         record, digest = release(tree, stack, ReleaseId(prefix.hex))
-        return Resolved(release=record, digest=digest, pointer=None)
+        return Resolved(release=record, digest=digest, believed=None)
     found: list[Resolved] = []
     fault: Error | None = None
     for release_id in ids:
@@ -241,7 +253,7 @@ def _by_digest(tree: PublishedTree, stack: StackName, prefix: DigestPrefix) -> R
             fault = error
             continue
         if digest.hex.startswith(prefix.hex):
-            found.append(Resolved(release=record, digest=digest, pointer=None))
+            found.append(Resolved(release=record, digest=digest, believed=None))
     if not found:
         raise fault or _no_release(tree, stack, str(prefix))
     if len(found) > 1:
@@ -262,7 +274,7 @@ def _the_only_one(tree: PublishedTree, stack: StackName) -> Resolved:
             hint=f"name a release or a channel ({_listed(channels(tree, stack)) or 'there is none'})",
         )
     record, digest = release(tree, stack, ids[0])
-    return Resolved(release=record, digest=digest, pointer=None)
+    return Resolved(release=record, digest=digest, believed=None)
 
 
 def _named(tree: PublishedTree, path: str, make: type[_N], *, ending: str = "") -> tuple[_N, ...]:

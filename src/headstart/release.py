@@ -244,6 +244,8 @@ class Release:
     """Every file of the release but ``release.json`` itself."""
     built: str
     """When, UTC, ISO 8601."""
+    opened: tuple[str, ...] = ()
+    """Files that a start opens, in that order, by path in the repository: the release's own and its Julia's."""
 
     @property
     def path(self) -> str:
@@ -281,6 +283,7 @@ class Release:
                 "images": [_image_to_json(image) for image in self.images],
                 "files": _records_to_json(self.files),
                 "built": self.built,
+                **({"opened": list(self.opened)} if self.opened else {}),
             }
         )
 
@@ -312,6 +315,8 @@ class Release:
             images=tuple(_image_from_json(child) for child in record.children("images")),
             files=_records_from_json(record.mapping("files"), RELEASE_FILE),
             built=record.text("built"),
+            # Older releases do not say.
+            opened=tuple(map(relative_path, record.texts("opened"))) if "opened" in record.value else (),
         )
 
 

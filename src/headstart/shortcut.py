@@ -16,8 +16,9 @@ import binascii
 import os
 
 from headstart.directories import make_directories, others_may_write
+from headstart.leases import take
 
-_MAGIC = "headstart shortcut 3"
+_MAGIC = "headstart shortcut 4"
 _END = "end"
 _LIMIT = 1 << 20
 ABSENT = "absent"
@@ -52,6 +53,7 @@ class Shortcut:
         "drops",
         "expires",
         "fresh_until",
+        "lease",
         "needs",
         "said",
         "sets",
@@ -74,6 +76,8 @@ class Shortcut:
         """What to show where in a namespace, read-only; none to run without one."""
         self.needs: tuple[str, ...] = ()
         """Paths that must be there, outside the namespace."""
+        self.lease: tuple[str, ...] = ()
+        """What keeps the image in the cache while Julia runs, as ``headstart.leases`` takes it."""
         self.stamps: tuple[tuple[str, str], ...] = ()
         """Files that must be as they were: path and ``stamp``, or path and content for keys."""
 
@@ -107,13 +111,16 @@ def path_of(cache: str, question: Question) -> str:
     return os.path.join(cache, "launches", question.name)
 
 
-def load(cache: str, question: Question, *, uid: int) -> Shortcut | None:
+def load(cache: str, question: Question, *, uid: int, now: float = 0.0) -> Shortcut | None:
     """The record of a question, if there is one that can be relied on; its times are not looked at.
+
+    With it comes the lease on its image, which this process holds from then on.
 
     Args:
         cache: the cache's directory.
         question: what is asked.
         uid: the user.
+        now: seconds since 1970.
     """
     path = path_of(cache, question)
     try:
@@ -127,7 +134,8 @@ def load(cache: str, question: Question, *, uid: int) -> Shortcut | None:
     except OSError:
         return None
     shortcut = _decode(text, question)
-    if shortcut is None:
+    # First the lease, then the look: what is seen after it stays.
+    if shortcut is None or not take(shortcut.lease, now):
         return None
     for place, then in shortcut.stamps:
         if not then or then != _stamp_like(then, place):
@@ -174,6 +182,7 @@ def _encode(shortcut: Shortcut, question: Question) -> str:
         [text for pair in shortcut.binds for text in pair],
         shortcut.needs,
         [text for pair in shortcut.stamps for text in pair],
+        shortcut.lease,
     )
     for texts in lists:
         fields += [str(len(texts)), *texts]
@@ -191,7 +200,7 @@ def _decode(text: str, question: Question) -> Shortcut | None:
         made.said = fields[4]
         lists: list[tuple[str, ...]] = []
         place = 5
-        for _ in range(7):
+        for _ in range(8):
             count = int(fields[place])
             lists.append(tuple(fields[place + 1 : place + 1 + count]))
             if len(lists[-1]) != count or count < 0:
@@ -199,7 +208,7 @@ def _decode(text: str, question: Question) -> Shortcut | None:
             place += 1 + count
     except (ValueError, IndexError):
         return None
-    asked, made.argv, sets, made.drops, binds, made.needs, stamps = lists
+    asked, made.argv, sets, made.drops, binds, made.needs, stamps, made.lease = lists
     if asked != question.parts or place != len(fields) - 1 or not made.argv:
         return None
     made.sets, made.binds, made.stamps = _pairs(sets), _pairs(binds), _pairs(stamps)

@@ -2,7 +2,7 @@
 
 In this order, the first that says something counts, setting by setting:
 
-1. ``HEADSTART_SERVERS`` and ``HEADSTART_PROXY`` in the environment;
+1. ``HEADSTART_SERVERS``, ``HEADSTART_PROXY`` and ``HEADSTART_CACHE_QUOTA`` in the environment;
 2. ``$XDG_CONFIG_HOME/headstart/config.toml`` (``~/.config`` where that is not set);
 3. ``/etc/headstart/config.toml``;
 4. the CernVM-FS client's own files below ``/etc/cvmfs``, so that such a site configures nothing twice.
@@ -12,6 +12,7 @@ The client's files are shell scripts. They are read as its fast parser does it (
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,6 +25,8 @@ from headstart.tomltable import TomlTable
 
 _ETC: Final = "/etc"
 _LIMIT: Final = 1 << 20
+_QUOTA: Final = "cache_quota"
+_UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 _KEYS: Final = frozenset({"servers", "proxy", "keys", "timeout", "timeout_direct", "retries"})
 _REPOSITORY: Final = "repository"
 _PATIENCE: Final = {
@@ -107,6 +110,16 @@ class Site:
         return tuple(os.path.join(folder.text, name) for name in sorted(names) if name.endswith(".pub"))
 
     @property
+    def cache_quota(self) -> int | None:
+        """Bytes that the node's cache may have; None where nobody has said.
+
+        Raises:
+            ConfigurationError: what is set is no size.
+        """
+        setting = self.settings.get(_QUOTA)
+        return None if setting is None or not setting.text else parse_size(setting.text, setting.where)
+
+    @property
     def blacklists(self) -> tuple[str, ...]:
         """Where the site's client has blacklists, which need not be there."""
         named = self.settings.get("CVMFS_BLACKLIST")
@@ -115,6 +128,29 @@ class Site:
         if shared is None or not shared.text or (self.fqrn is not None and shared.text == self.fqrn.text):
             return (own,)
         return own, f"/cvmfs/{shared.text}/etc/cvmfs/blacklist"
+
+
+def parse_size(text: str, where: str) -> int:
+    """Bytes, of a number with a unit: ``500 MB``, ``20G``, ``1.5 TB``, ``16 GiB``.
+
+    Args:
+        text: what somebody wrote.
+        where: a file, a variable or an option, for the complaint.
+
+    Raises:
+        ConfigurationError: it is no size.
+    """
+    found = re.fullmatch(
+        r"(\d{1,12}(?:\.\d{1,3})?)\s*(?:([KMGT])(i?)B?|B)?", text.strip(), re.ASCII | re.IGNORECASE
+    )
+    if found is None:
+        raise ConfigurationError(
+            f"{where}: {text[:60]!r} is no size", hint="write a number with a unit, such as 20 GB"
+        )
+    number, unit, binary = found.groups()
+    unit = (unit or "").upper()
+    step = 1024 ** "BKMGT".index(unit or "B") if binary else _UNITS[unit]
+    return int(float(number) * step)
 
 
 def no_site(fqrn: Fqrn | None) -> Site:
@@ -138,7 +174,11 @@ def read_site(fqrn: Fqrn | None, env: Mapping[str, str], *, etc: str = _ETC) -> 
     places = [os.path.join(etc, "headstart"), *([os.path.join(config, "headstart")] if config else [])]
     for place in places:
         settings |= _of_headstart(fqrn, os.path.join(place, "config.toml"))
-    for variable, name in (("HEADSTART_SERVERS", "CVMFS_SERVER_URL"), ("HEADSTART_PROXY", "CVMFS_HTTP_PROXY")):
+    for variable, name in (
+        ("HEADSTART_SERVERS", "CVMFS_SERVER_URL"),
+        ("HEADSTART_PROXY", "CVMFS_HTTP_PROXY"),
+        ("HEADSTART_CACHE_QUOTA", _QUOTA),
+    ):
         if env.get(variable):
             settings[name] = Setting(text=env[variable], where=variable)
     return Site(fqrn=fqrn, settings=settings)
@@ -149,8 +189,11 @@ def _of_headstart(fqrn: Fqrn | None, path: str) -> dict[str, Setting]:
     if text is None:
         return {}
     table = TomlTable.parse(text, path)
-    table.only(_KEYS | {_REPOSITORY})
+    table.only(_KEYS | {_REPOSITORY, _QUOTA})
     found = _settings(table)
+    if _QUOTA in table.value:
+        # Of the cache, which is of all repositories.
+        found[_QUOTA] = Setting(text=table.text(_QUOTA), where=table.file)
     every = table.table(_REPOSITORY)
     for name in every.value:
         one = every.table(Fqrn(name).text)

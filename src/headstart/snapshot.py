@@ -119,7 +119,7 @@ class Snapshot:
             return cls(stratum, prove(stratum, fresh=False), blacklist)
         except (CorruptError, MissingError, TrustError):
             # A proxy may have kept an old or a broken copy, or one file of before and one of after a change.
-            return _from_any(stratum, lambda source: cls(source, prove(source, fresh=True), blacklist))
+            return from_any(stratum, lambda source: cls(source, prove(source, fresh=True), blacklist))
 
     def at(self, selector: Selector) -> Self:
         """The repository at a past state; manifest, tags and what is to be remembered stay the present ones.
@@ -404,10 +404,10 @@ def fetch_object(stratum: Stratum, name: ObjectName, *, limit: int) -> bytes:
     try:
         return _fetch_once(stratum, name, limit=limit, fresh=False)
     except CorruptError:
-        return _from_any(stratum, lambda source: _fetch_once(source, name, limit=limit, fresh=True))
+        return from_any(stratum, lambda source: _fetch_once(source, name, limit=limit, fresh=True))
 
 
-def _from_any(stratum: Stratum, ask: Callable[[Stratum], T]) -> T:
+def from_any(stratum: Stratum, ask: Callable[[Stratum], T]) -> T:
     """Ask a stratum, and each other server of it while what they say does not hold; the first error counts."""
     source: Stratum | None = stratum
     first: Error | None = None

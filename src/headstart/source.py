@@ -21,7 +21,7 @@ from headstart.published import MountedTree, PublishedTree, SnapshotTree
 from headstart.route import Route
 from headstart.siteconfig import Site, no_site
 from headstart.snapshot import Snapshot
-from headstart.stratum import DirectoryStratum, Stratum
+from headstart.stratum import DirectoryStratum, Storage, StorageStratum, Stratum
 from headstart.webstratum import HttpStratum
 
 _SCHEMES: Final = ("http://", "https://")
@@ -48,6 +48,13 @@ class StorageSource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BucketSource:
+    """A repository's storage in an object store, which takes more than the standard library to reach."""
+
+    storage: Storage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MountSource:
     """A repository that a CVMFS client shows as a file system."""
 
@@ -55,7 +62,7 @@ class MountSource:
     fqrn: Fqrn
 
 
-Source = WebSource | StorageSource | MountSource
+Source = WebSource | StorageSource | BucketSource | MountSource
 
 
 def parse(text: str, site_of: Callable[[Fqrn | None], Site] = no_site) -> Source:
@@ -73,9 +80,10 @@ def parse(text: str, site_of: Callable[[Fqrn | None], Site] = no_site) -> Source
     if text.startswith(_SCHEMES):
         return WebSource(route=site_of(_last_part(text.partition(";")[0])).route(text))
     if "://" in text:
-        raise ConfigurationError(
-            f"{text[:200]!r} is no address that can be read", hint="use http://, https://, or a directory"
-        )
+        hint = "use http://, https://, or a directory"
+        if text.startswith("s3://"):
+            hint = "name the address under which it is served: http://ENDPOINT/BUCKET/PREFIX"
+        raise ConfigurationError(f"{text[:200]!r} is no address that can be read here", hint=hint)
     named = None if "/" in text or os.path.exists(text) else _name_or_none(text)
     if named is not None:
         if os.path.isdir(named.mountpoint) and os.listdir(named.mountpoint):
@@ -156,10 +164,12 @@ class Opened:
         return min(now, datetime.fromtimestamp(past.timestamp, UTC))
 
 
-def stratum_of(source: WebSource | StorageSource, notes: Notes) -> Stratum:
+def stratum_of(source: WebSource | StorageSource | BucketSource, notes: Notes) -> Stratum:
     """Where to read it from."""
     if isinstance(source, StorageSource):
         return DirectoryStratum(source.directory)
+    if isinstance(source, BucketSource):
+        return StorageStratum(source.storage)
     patience = source.route.patience
 
     def reach(server: str, proxy: str | None, timeout: float) -> Stratum:
@@ -189,7 +199,7 @@ def expected_name(source: Source) -> Fqrn | None:
         return source.fqrn
     if isinstance(source, WebSource):
         return _last_part(source.url)
-    stratum = DirectoryStratum(source.directory)
+    stratum = stratum_of(source, _NO_NOTES)
     lines = stratum.fetch(MANIFEST_FILE, limit=LIMIT).split(b"\n")
     return _name_or_none(
         next((line[1:].decode(errors="replace") for line in lines if line.startswith(b"N")), "")

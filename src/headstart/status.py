@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from headstart.channel import Pointer
+from headstart.channel import Pointer, Root
 from headstart.cvmfs.signature import LETTER_LIMIT
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import Error, UnknownError
 from headstart.failover import NoNotes
-from headstart.published import SnapshotTree, channels, pointer, stacks
+from headstart.published import SnapshotTree, believe, channels, root, stacks
 from headstart.snapshot import Snapshot
 from headstart.source import Anchors, MountSource, Opened, Source, find_keys, open_source, stratum_of
 
@@ -32,7 +32,7 @@ class Expiry:
     """Something that expires."""
 
     what: str
-    """``whitelist``, ``certificate`` or ``channel``."""
+    """``whitelist``, ``certificate``, ``channel-keys`` (the statement of them) or ``channel``."""
     name: str
     """Of a channel ``stack/channel``; of the others empty."""
     when: datetime
@@ -89,7 +89,9 @@ def look(source: Source, anchors: Anchors, *, now: datetime, warning: timedelta)
     if snapshot is None:
         raise UnknownError(f"{opened.fqrn} does not show what signs it")
     pointers, problems = _pointers(snapshot, opened)
+    statements = _statements(snapshot, opened)
     named = [("whitelist", "", snapshot.valid_until), ("certificate", "", snapshot.certificate.ends)]
+    named += [("channel-keys", "", statement.expires) for statement in statements]
     named += [("channel", f"{item.stack}/{item.channel}", item.expires) for item in pointers]
     total = snapshot.root_catalog.statistics.total
     history = snapshot.history()
@@ -116,13 +118,20 @@ def _pointers(snapshot: Snapshot, opened: Opened) -> tuple[tuple[Pointer, ...], 
     for stack in stacks(tree):
         for channel in channels(tree, stack):
             try:
-                # Nothing has expired at the beginning of time; what is past is for the caller to say.
-                found.append(
-                    pointer(tree, stack, channel, keys=opened.keys, now=datetime.min.replace(tzinfo=UTC))
-                )
+                # Expired or not: what is past is for the caller to say.
+                found.append(believe(tree, stack, channel, keys=opened.keys).pointer)
             except Error as error:
                 problems.append((f"{stack}/{channel}", error))
     return tuple(found), tuple(problems)
+
+
+def _statements(snapshot: Snapshot, opened: Opened) -> tuple[Root, ...]:
+    """The statement of channel keys; none where there is none that can be believed."""
+    try:
+        return (root(SnapshotTree(snapshot), opened.keys),)
+    except Error:
+        # A repository of another kind needs none, and its channels are what is wrong where it is damaged.
+        return ()
 
 
 def _state(when: datetime, now: datetime, warning: timedelta) -> State:
@@ -148,7 +157,7 @@ def metrics(status: Status, *, now: datetime) -> str:
         ("headstart_repository_content_bytes", "Content of all files", [({}, status.size)]),
         (
             "headstart_expiry_timestamp_seconds",
-            "When the whitelist, the certificate or a channel expires",
+            "When the whitelist, the certificate, the statement of channel keys or a channel expires",
             [({"what": item.what, "name": item.name}, int(item.when.timestamp())) for item in status.expiries],
         ),
         ("headstart_channel_problems", "Channels that cannot be believed", [({}, len(status.problems))]),

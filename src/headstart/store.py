@@ -24,14 +24,17 @@ from typing import Final, NamedTuple, Protocol
 
 from headstart.cvmfs.objects import ObjectName
 from headstart.errors import CorruptError, Error, LockedError, MissingError, StorageError
+from headstart.parallel import in_parallel
 
 _STAGING: Final = "data/txn/headstart"
 _LOCK: Final = "data/txn/headstart.lock"
 _DIRECTORIES: Final = ("data", *(f"data/{number:02x}" for number in range(256)), "data/txn")
 _NEW: Final = ".headstart-new"
 """A mutable file before it gets its name."""
-_BEFORE_THE_MANIFEST: Final = {"data", ".cvmfswhitelist", ".cvmfs_master_replica", ".cvmfsreflog", _NEW}
+BEFORE_THE_MANIFEST: Final = {"data", ".cvmfswhitelist", ".cvmfs_master_replica", ".cvmfsreflog", _NEW}
 """What a repository may have before its first manifest makes it one."""
+_QUESTIONS: Final = 16
+"""Asked at the same time."""
 _MODE: Final = 0o644
 _DIRECTORY_MODE: Final = 0o755
 _HINTS: Final = {
@@ -47,7 +50,7 @@ class Transaction(Protocol):
     """What a publication does to a storage; only one is open at a time."""
 
     def put(self, name: ObjectName, stored: bytes) -> bool:
-        """Stage an object; may be called from several threads.
+        """Stage an object, which readers may see before it is settled; may be called from several threads.
 
         Returns:
             Whether it is new; an object that is there already is left alone.
@@ -66,6 +69,13 @@ class Transaction(Protocol):
 
         Raises:
             StorageError: one cannot be deleted, or does not lie below ``data``; those before it are gone.
+        """
+
+    def remove(self, path: str) -> None:
+        """Remove a mutable file; one that is not there is no error.
+
+        Raises:
+            StorageError: it cannot be removed, or is no mutable file.
         """
 
 
@@ -109,12 +119,44 @@ class Store(Protocol):
         """
 
     def transaction(self) -> AbstractContextManager[Transaction]:
-        """Become the writer; what was not settled by the end is dropped.
+        """Become the writer; what was not settled by the end may be dropped.
 
         Raises:
             LockedError: somebody else is.
             StorageError: it cannot be written.
         """
+
+
+class NewStorage(Store, Protocol):
+    """A storage that a repository can be made in."""
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing yet but what an interrupted creation left."""
+
+    def strangers(self) -> list[str]:
+        """What lies in it that no repository has, by name."""
+
+    def prepare(self) -> None:
+        """Make whatever a repository needs to be there first, unless it is.
+
+        Raises:
+            StorageError: that cannot be made.
+        """
+
+
+def present_files(store: Store, paths: Iterable[str]) -> set[str]:
+    """Those of some files that are there; a storage that is far away is asked for many at a time."""
+    asked = sorted(set(paths))
+    if isinstance(store, DirectoryStore):
+        return set(filter(store.has, asked))
+    found: list[str] = []
+
+    def ask(path: str) -> None:
+        if store.has(path):
+            found.append(path)
+
+    in_parallel(asked, ask, workers=_QUESTIONS)
+    return set(found)
 
 
 class DirectoryStore:
@@ -177,13 +219,25 @@ class DirectoryStore:
     def is_empty(self) -> bool:
         """Whether there is nothing yet but what an interrupted creation left."""
         try:
-            return set(os.listdir(self.root)) <= _BEFORE_THE_MANIFEST
+            return set(os.listdir(self.root)) <= BEFORE_THE_MANIFEST
         except FileNotFoundError:
             return True
         except OSError as error:
             raise StorageError(
                 f"cannot read {self.root}: {error.strerror}", hint="name a directory for the repository"
             ) from error
+
+    def strangers(self) -> list[str]:
+        """What lies in it that no repository has, by name; none where there is no directory yet."""
+        try:
+            names = sorted(os.listdir(self.root))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StorageError(
+                f"cannot read {self.root}: {error.strerror}", hint="name a directory for the repository"
+            ) from error
+        return [name for name in names if name not in ("data", _NEW) and not name.startswith(".cvmfs")]
 
     def prepare(self) -> None:
         """Make the directories that the real tools want to find (format section 1).
@@ -300,6 +354,23 @@ class DirectoryTransaction:
             target = os.path.join(self._root, path)
             with _translated(target), contextlib.suppress(FileNotFoundError):
                 os.unlink(target)
+
+    def remove(self, path: str) -> None:
+        """See ``Transaction.remove``."""
+        target = os.path.join(self._root, check_mutable(path))
+        with _translated(target), contextlib.suppress(FileNotFoundError):
+            os.unlink(target)
+
+
+def check_mutable(path: str) -> str:
+    """Refuse to remove what is no mutable file of a repository.
+
+    Raises:
+        StorageError: it is none.
+    """
+    if not path.startswith(".cvmfs") or "/" in path:
+        raise StorageError(f"{path} is no mutable file of a repository, and nothing else is ever removed")
+    return path
 
 
 def _write(place: str, content: bytes, *, durable: bool = False) -> None:

@@ -91,6 +91,38 @@ class DirectoryStratum:
             raise UnavailableError(f"cannot read {place}: {error.strerror}") from error
 
 
+class Storage(Protocol):
+    """What of a storage is needed to read a repository from it; see ``store.Store``."""
+
+    @property
+    def name(self) -> str:
+        """How people call it."""
+        ...
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        """Read a file of at most ``limit`` bytes."""
+        ...
+
+
+class StorageStratum:
+    """A repository's storage that is no directory."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    @property
+    def name(self) -> str:
+        """That of the storage."""
+        return self._storage.name
+
+    def another(self) -> None:
+        """There is no other."""
+
+    def fetch(self, path: str, *, limit: int, fresh: bool = False) -> bytes:  # noqa: ARG002 - nothing caches here
+        """Read one file; see ``Stratum``."""
+        return self._storage.read(check_path(path), limit=limit)
+
+
 def _read(file: int, path: str, *, limit: int, name: str) -> bytes:
     status = os.fstat(file)
     size = status.st_size

@@ -14,11 +14,11 @@ import tempfile
 from collections.abc import Mapping
 from typing import Final
 
-from headstart.cache import check_owner, check_way
 from headstart.errors import CacheError, NamespaceError
 from headstart.microarchitecture import flags_of
 from headstart.namespace import Bind, enter
 from headstart.nodefacts import Fuse, Mount, Namespaces, Place, Processors, Surroundings, Trouble, kind_of
+from headstart.ownership import check_owner, check_way
 
 _TRIAL: Final = 16 << 20
 """Bytes that a file on trial is given."""

@@ -87,7 +87,8 @@ class HttpStratum:
             # What is left of an answer would be taken for the next one's.
             self._drop()
             raise
-        response.close()
+        finally:
+            response.close()
         return data
 
     def close(self) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import s3server
 from headstart.cvmfs.objects import Algorithm, Kind, ObjectName
 from headstart.errors import CorruptError, LockedError, MissingError, StorageError
+from headstart.s3store import S3Store
 from headstart.store import DirectoryStore, Store
 from memorystore import MemoryStore
 
@@ -18,29 +20,34 @@ def named(content: bytes, kind: Kind = Kind.FILE) -> ObjectName:
     return ObjectName(digest=Algorithm.SHAKE128.digest(content), kind=kind)
 
 
-@pytest.fixture(params=["directory", "memory"])
+@pytest.fixture(params=["directory", "memory", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "memory":
         return MemoryStore()
+    if request.param == "s3":
+        server = s3server.running()
+        bucket = S3Store(server.place(), server.access())
+        bucket.prepare()
+        return bucket
     made = DirectoryStore(str(tmp_path / "storage"))
     made.prepare()
     return made
 
 
 class TestStore:
-    def test_objects_appear_when_they_are_settled(self, store: Store) -> None:
+    def test_objects_are_there_when_they_are_settled(self, store: Store) -> None:
         with store.transaction() as into:
             assert into.put(named(b"one"), b"one")
-            assert not store.has(named(b"one").path)
             into.settle()
             assert store.read(named(b"one").path, limit=3) == b"one"
 
-    def test_what_is_not_settled_is_dropped(self, store: Store) -> None:
+    def test_what_is_not_settled_is_dropped_or_harmless(self, store: Store) -> None:
         with store.transaction() as into:
             into.put(named(b"one"), b"one")
         with store.transaction() as into:
+            into.put(named(b"one"), b"one")
             into.settle()
-        assert not store.has(named(b"one").path)
+        assert store.read(named(b"one").path, limit=3) == b"one"
 
     def test_an_object_is_never_written_twice(self, store: Store) -> None:
         with store.transaction() as into:
@@ -64,6 +71,19 @@ class TestStore:
             into.replace(".cvmfspublished", b"new")
         assert store.read(".cvmfspublished", limit=3) == b"new"
 
+    def test_mutable_files_are_removed_and_nothing_else_is(self, store: Store) -> None:
+        with store.transaction() as into:
+            into.replace(".cvmfs_is_snapshotting", b"now")
+            into.remove(".cvmfs_is_snapshotting")
+            into.remove(".cvmfs_is_snapshotting")
+            assert not store.has(".cvmfs_is_snapshotting")
+            into.put(named(b"one"), b"one")
+            into.settle()
+            for path in (named(b"one").path, "data", ".cvmfs/../data", "letter.txt", ""):
+                with pytest.raises(StorageError, match="is no mutable file"):
+                    into.remove(path)
+        assert store.has(named(b"one").path)
+
     def test_one_writer_at_a_time(self, store: Store) -> None:
         with store.transaction(), pytest.raises(LockedError), store.transaction():
             pass
@@ -79,7 +99,7 @@ class TestStore:
             store.read(".cvmfspublished", limit=4)
 
     def test_objects_may_be_put_from_many_threads(self, store: Store) -> None:
-        contents = [str(number % 50).encode() for number in range(400)]
+        contents = [str(number % 25).encode() for number in range(200)]
         with store.transaction() as into:
             threads = [
                 threading.Thread(
@@ -136,6 +156,17 @@ class TestStore:
             with pytest.raises(StorageError):
                 into.delete([path])
         assert store.has(".cvmfspublished")
+
+
+def test_in_a_directory_objects_appear_when_they_are_settled(tmp_path: Path) -> None:
+    store = DirectoryStore(str(tmp_path))
+    store.prepare()
+    with store.transaction() as into:
+        into.put(named(b"one"), b"one")
+        assert not store.has(named(b"one").path)
+    with store.transaction() as into:
+        into.settle()
+    assert not store.has(named(b"one").path)
 
 
 def test_a_directory_has_all_that_the_real_tools_want(tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.cvmfs import chunks
-from headstart.cvmfs.chunks import ChunkSizes, cut_marks
+from headstart.cvmfs import cutting
+from headstart.cvmfs.chunks import ChunkSizes
+from headstart.cvmfs.cutting import cut_marks
 
 
 def to_signed(number: int) -> int:
@@ -63,11 +64,11 @@ def test_marks_do_not_depend_on_the_blocks_that_are_looked_at(seed: int, length:
     content = bytes((seed >> (at % 29)) * at & 0xFF for at in range(length))
     sizes = ChunkSizes(minimum=64, average=3000, maximum=70_000)
     expected = cut_marks(content, sizes)
-    whole, chunks.BLOCK = chunks.BLOCK, 37
+    whole, cutting.BLOCK = cutting.BLOCK, 37
     try:
         assert cut_marks(content, sizes) == expected
     finally:
-        chunks.BLOCK = whole
+        cutting.BLOCK = whole
 
 
 @given(contents, sizes_of_chunks)

@@ -19,11 +19,20 @@ contents = st.one_of(
 )
 
 
-@pytest.fixture(params=["as installed", "zlib"])
+def joined(stored: bytes, *, limit: int, what: str) -> bytes:
+    return b"".join(inflating.pieces(stored, limit=limit, what=what))
+
+
+@pytest.fixture(params=["as installed", "zlib", "pieces", "pieces of zlib"])
 def inflate(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Inflate:
-    if request.param == "zlib":
+    if request.param.endswith("zlib"):
         monkeypatch.setattr(inflating, "_zlib", zlib)
-    return inflating.inflate
+    if not request.param.startswith("pieces"):
+        return inflating.inflate
+    # So small that every stream has many.
+    monkeypatch.setattr(inflating, "_INPUT", 7)
+    monkeypatch.setattr(inflating, "_OUTPUT", 500)
+    return joined
 
 
 def verdict(inflate: Inflate, stored: bytes, limit: int) -> bytes | str:

@@ -14,8 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import releases
-from headstart.cache import Memory
-from headstart.channel import ROOT_TYPE, Expected, Pointer, Root, read_pointer, read_root
+from headstart.channel import ROOT_TYPE, Pointer, Root, read_pointer, read_root
 from headstart.cvmfs.catalog import Catalog
 from headstart.cvmfs.der import certificate_public_key, rsa_public_key
 from headstart.cvmfs.examine import examine, open_database
@@ -30,6 +29,7 @@ from headstart.cvmfs.whitelist import WHITELIST_FILE, Whitelist
 from headstart.dsse import Envelope, sign
 from headstart.errors import Error
 from headstart.inflating import inflate
+from headstart.memory import Memory
 from headstart.release import JuliaTree, Release
 from simulator import NOW, Simulator, certificate_pem, channel_signer, rsa_signer
 
@@ -52,8 +52,7 @@ def samples() -> dict[str, bytes]:
     manifest = simulator.manifest
     assert manifest.history is not None
     history = next(data for path, data in simulator.files.items() if path.endswith("H"))
-    channel = channel_signer().public
-    root = Root(fqrn=FQRN, version=1, keys={channel.keyid: channel}, threshold=1)
+    root = Simulator().root()
     julia = JuliaTree(
         version="1.5.3",
         executable="bin/julia",
@@ -85,7 +84,7 @@ def samples() -> dict[str, bytes]:
         "catalog": catalog,
         "examined catalog": catalog,
         "object path": manifest.root_catalog_name.path.encode(),
-        "memory": Memory(channels={"jets/prod": 1}).to_bytes(),
+        "memory": Memory(channels={"jets/prod": (5, 1)}).to_bytes(),
         "blacklist": b"<julia.example.org 3\n" + b"AB:" * 19 + b"AB\n",
         "stored": zlib.compress(b"content" * 100),
     }
@@ -119,10 +118,9 @@ def read_reflog(data: bytes) -> None:
 
 
 def read_signed_pointer(data: bytes) -> None:
-    channel = channel_signer().public
-    root = Root(fqrn=FQRN, version=1, keys={channel.keyid: channel}, threshold=1)
     good = Pointer.from_bytes(samples()["pointer"], where="it")
-    read_pointer(data, root=root, expected=Expected(stack=good.stack, channel=good.channel, now=NOW))
+    found = read_pointer(data, root=Simulator().root(), stack=good.stack, channel=good.channel)
+    found.check_time(NOW)
 
 
 def trust(data: bytes) -> None:

@@ -14,7 +14,7 @@ from securesystemslib.signer._key import Key, SSlibKey
 from securesystemslib.signer._signature import Signature as TheirSignature
 
 import strategies
-from headstart.channel import POINTER_TYPE, Expected, Pointer, Root, read_pointer
+from headstart.channel import POINTER_TYPE, Pointer, Root, read_pointer
 from headstart.cvmfs.manifest import Manifest
 from headstart.cvmfs.objects import Algorithm, Revision
 from headstart.cvmfs.signature import CertificateFingerprint, Letter, seal
@@ -55,6 +55,9 @@ def roots(draw: st.DrawFn) -> Root:
         version=draw(versions),
         keys={key.keyid: key for key in keys},
         threshold=draw(st.integers(1, len(keys))),
+        issued=(issued := draw(seconds)),
+        expires=issued + timedelta(seconds=draw(st.integers(1, 10**7))),
+        restarted=issued - timedelta(seconds=draw(st.integers(0, 10**6))),
     )
 
 
@@ -271,7 +274,15 @@ def test_a_pointer_needs_the_threshold_of_different_keys(
     pointer: Pointer, signers: list[str], threshold: int
 ) -> None:
     keys = [channel_signer(name).public for name in ("channel", "channel-1", "channel-2")]
-    root = Root(fqrn=pointer.fqrn, version=1, keys={key.keyid: key for key in keys}, threshold=threshold)
+    root = Root(
+        fqrn=pointer.fqrn,
+        version=1,
+        keys={key.keyid: key for key in keys},
+        threshold=threshold,
+        issued=pointer.issued,
+        expires=pointer.expires,
+        restarted=pointer.issued,
+    )
     # A stranger's signature, and the first one twice under another id, count for nothing.
     good = [channel_signer(name) for name in signers]
     envelope = sign(pointer.to_bytes(), payload_type=POINTER_TYPE, signers=[*good, channel_signer("stranger")])
@@ -279,12 +290,13 @@ def test_a_pointer_needs_the_threshold_of_different_keys(
     data = Envelope(
         payload_type=POINTER_TYPE, payload=envelope.payload, signatures=(*envelope.signatures, twice)
     ).to_bytes()
-    expected = Expected(stack=pointer.stack, channel=pointer.channel, now=pointer.issued)
     if len(signers) >= threshold:
-        assert read_pointer(data, root=root, expected=expected) == pointer
+        believed = read_pointer(data, root=root, stack=pointer.stack, channel=pointer.channel)
+        assert believed.pointer == pointer
+        assert set(believed.signers) == {signer.keyid for signer in good}
     else:
         with pytest.raises(TrustError, match=f"{len(signers)} good signatures"):
-            read_pointer(data, root=root, expected=expected)
+            read_pointer(data, root=root, stack=pointer.stack, channel=pointer.channel)
 
 
 @given(st.binary(max_size=300).map(lambda text: text.replace(b"\r", b"").replace(b"\0", b"") + b"\n"))

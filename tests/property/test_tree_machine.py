@@ -63,6 +63,9 @@ class Memory:
     def delete(self, paths: Iterable[str]) -> None:
         raise AssertionError(paths)
 
+    def remove(self, path: str) -> None:
+        raise AssertionError(path)
+
     def fetch(self, name: ObjectName) -> bytes:
         return self.objects[name.path]
 

@@ -8,11 +8,11 @@ import pytest
 
 from crashing import killed_before_step, moments, quick_disk
 from headstart.cvmfs.manifest import MANIFEST_FILE
+from headstart.cvmfs.reflog import REFLOG_FILE
 from headstart.errors import StorageError
 from headstart.repository import Wanted, publish_tree
 from headstart.repository.check import Subject, check
 from headstart.repository.gc import Keep, collect
-from headstart.repository.references import REFLOG_FILE
 from headstart.repository.repair import repair
 from headstart.stratum import DirectoryStratum
 from publishing import FQRN, NOW, Place, keys, new_repository

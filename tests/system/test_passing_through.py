@@ -104,7 +104,9 @@ def test_signals_that_are_ignored_or_blocked_are_so_for_julia(job: Job) -> None:
     state = "grep -E 'SigBlk|SigIgn' /proc/self/status; exit 0"
     direct = subprocess.run([*before, "sh", "-c", state], capture_output=True, check=True)
     assert job.run(state, before).stdout == direct.stdout
-    assert b"SigIgn:\t0000000000000001" in direct.stdout
+    # The hangup is among them; who starts the tests may have added others.
+    ignored = direct.stdout.partition(b"SigIgn:\t")[2].split()[0]
+    assert int(ignored, 16) & 1
 
 
 def test_what_would_change_which_code_runs_does_not_arrive(job: Job, node: Node) -> None:
@@ -147,9 +149,8 @@ def test_the_short_way_imports_what_it_needs_only(node: Node, short: list[str | 
     assert {"headstart.shortcut", "ctypes"} <= modules
     assert modules & SLOW == set()
     own = {name for name in modules if name.startswith("headstart")}
-    assert own <= {"headstart"} | {
-        f"headstart.{name}" for name in ("cli", "cli.run", "directories", "errors", "namespace", "shortcut")
-    }
+    wanted = ("cli", "cli.run", "directories", "errors", "leases", "namespace", "shortcut")
+    assert own <= {"headstart"} | {f"headstart.{name}" for name in wanted}
 
 
 def test_the_short_way_is_one_process(node: Node, short: list[str | Path], tmp_path: Path) -> None:

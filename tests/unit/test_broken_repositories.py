@@ -19,10 +19,10 @@ from breaking import NESTED, WHITELIST, Broken, at, changed, expect
 from headstart.cvmfs.entry import path_hash
 from headstart.cvmfs.manifest import MANIFEST_FILE
 from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName
+from headstart.cvmfs.reflog import REFLOG_FILE
 from headstart.cvmfs.signature import CertificateFingerprint
 from headstart.errors import Error
 from headstart.repository.check import Subject, check
-from headstart.repository.references import REFLOG_FILE
 from simulator import NOW, certificate_pem, rsa_signer
 
 REFUSED = "refused"

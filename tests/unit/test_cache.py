@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 import releases
 from headstart import cache as caches
 from headstart import shortcut
-from headstart.cache import Cache, Memory, check_owner, write_atomically
+from headstart.cache import Cache, write_atomically
 from headstart.cvmfs.objects import Algorithm, Revision
 from headstart.cvmfs.trust import Seen
 from headstart.errors import CacheError
+from headstart.holdername import boot_id
+from headstart.memory import Memory
 from headstart.names import Fqrn
+from headstart.ownership import check_owner
 from headstart.release import LinkRecord
 
 FQRN = Fqrn("julia.example.org")
@@ -159,7 +162,7 @@ def test_a_unit_counts_only_in_the_boot_that_placed_it(cache: Cache, monkeypatch
 
 
 def test_boot_ids_are_the_systems() -> None:
-    assert caches.boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip() != ""
+    assert boot_id() == Path("/proc/sys/kernel/random/boot_id").read_text().strip() != ""
 
 
 seens = st.builds(
@@ -171,7 +174,9 @@ seens = st.builds(
 memories = st.builds(
     Memory,
     seen=st.none() | seens,
-    channels=st.dictionaries(st.sampled_from(["jets/prod", "jets/test", "a/b"]), st.integers(1, 99)),
+    channels=st.dictionaries(
+        st.sampled_from(["jets/prod", "jets/test", "a/b"]), st.tuples(st.integers(0, 3), st.integers(1, 99))
+    ),
 )
 
 
@@ -187,18 +192,18 @@ def test_merging_never_goes_back(one: Memory, other: Memory) -> None:
         if memory.seen is not None:
             assert merged.seen is not None
             assert merged.seen.revision >= memory.seen.revision
-        for channel, version in memory.channels.items():
-            assert merged.channels[channel] >= version
+        for channel, age in memory.channels.items():
+            assert merged.channels[channel] >= age
     assert merged.merged(merged) == merged
     assert Memory().merged(one) == one.merged(Memory()) == one
 
 
 def test_memory_is_kept_per_key(cache: Cache) -> None:
-    newer = Memory(seen=Seen(revision=Revision(7), timestamp=70), channels={"jets/prod": 3})
-    older = Memory(seen=Seen(revision=Revision(5), timestamp=50), channels={"jets/prod": 9})
+    newer = Memory(seen=Seen(revision=Revision(7), timestamp=70), channels={"jets/prod": (1, 3)})
+    older = Memory(seen=Seen(revision=Revision(5), timestamp=50), channels={"jets/prod": (1, 9)})
     cache.remember(["a" * 64], newer)
     cache.remember(["a" * 64], older)
-    assert cache.recall(["a" * 64]) == Memory(seen=newer.seen, channels={"jets/prod": 9})
+    assert cache.recall(["a" * 64]) == Memory(seen=newer.seen, channels={"jets/prod": (1, 9)})
     assert cache.recall(["b" * 64]) == Memory()
     assert cache.recall(["b" * 64, "a" * 64]).seen == newer.seen
 
@@ -263,6 +268,28 @@ def test_a_place_that_anybody_can_exchange_is_refused(tmp_path: Path) -> None:
     # As /tmp is: what is mine there can only be moved by me.
     open_place.chmod(0o1777)
     made.check()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make directories of two users")
+def test_a_directory_for_all_is_roots(tmp_path: Path) -> None:
+    """Its owner can exchange everything in it; in a container without root, root is seen as nobody."""
+    everybodys = tmp_path / "all"
+    everybodys.mkdir()
+    everybodys.chmod(0o1777)
+    own = everybodys / "4321"
+    own.mkdir()
+    os.chown(own, 4321, 4321)
+    made = Cache(str(own), FQRN, uid=4321)
+    assert made.shared == str(everybodys)
+    for owner, fine in ((0, True), (4321, True), (65534, True), (4322, False)):
+        os.chown(everybodys, owner, owner)
+        if fine:
+            made.check()
+        else:
+            with pytest.raises(CacheError, match="belongs to user 4322"):
+                made.check()
+    everybodys.chmod(0o755)
+    assert made.shared == ""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make directories of two users")

@@ -1,8 +1,10 @@
 """Judging facts: whatever they are there is an answer, and each of them changes it as it should."""
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.doctor import Finding, Grade, diagnose, worst
+from headstart.doctor.here import VARIABLES
 from headstart.microarchitecture import LEVELS
 from headstart.names import Fqrn
 from headstart.nodefacts import (
@@ -382,3 +385,13 @@ broken line
 def test_the_kind_of_a_file_system(path: str, kind: str) -> None:
     assert kind_of(MOUNTINFO, path) == kind
     assert kind_of("", path) == ""
+
+
+def test_every_setting_that_is_read_is_known() -> None:
+    """Whoever reads another variable has to name it to the doctor, or he calls it a mistake."""
+    package = Path(__file__).resolve().parents[2] / "src/headstart"
+    texts = [path.read_text() for path in package.rglob("*.py")]
+    read = {name for text in texts for name in re.findall(r'"HEADSTART_([A-Z0-9_]+)"', text)}
+    between_a_build_and_its_julia = {"COUNTED", "LOADED", "SHARE", "WANTED"}
+    assert "CACHE" in read
+    assert read - between_a_build_and_its_julia <= VARIABLES

@@ -14,13 +14,12 @@ from headstart.cvmfs.history import Tag
 from headstart.cvmfs.manifest import MANIFEST_FILE
 from headstart.cvmfs.objectkeys import name_of
 from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName, Revision
-from headstart.cvmfs.reflog import Reference, ReferenceKind, Reflog
+from headstart.cvmfs.reflog import REFLOG_FILE, Reference, ReferenceKind, Reflog
 from headstart.cvmfs.signature import seal
 from headstart.errors import CorruptError, LockedError, MissingError, StorageError
 from headstart.repository import Settings, Wanted, publish_tree
 from headstart.repository.check import Subject, check
 from headstart.repository.gc import Choice, Keep, choose, collect, plan
-from headstart.repository.references import REFLOG_FILE
 from headstart.repository.repair import plan as plan_repair
 from headstart.repository.repair import repair
 from headstart.repository.report import Report

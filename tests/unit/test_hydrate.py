@@ -504,3 +504,20 @@ def test_sizes_are_of_what_is_missing(world: World) -> None:
     assert planned.size == sum(sizes.values()) > 60_000
     world.apply()
     assert world.plan().size == 0
+
+
+def test_files_are_fetched_in_the_order_in_which_a_start_opened_them(world: World) -> None:
+    julia, home, image = units(world.release, world.release.images[1])
+    opened = (f"{julia}/share/julia/base/Base.jl", f"{julia}/bin/julia", f"{home}/project/Manifest.toml", "x/y")
+    release = replace(world.release, opened=opened)
+    world.verified = replace(world.verified, release=release, release_bytes=release.to_bytes())
+    planned = {unit.unit: list(unit.files) for unit in world.plan().units}
+    assert planned[julia] == ["share/julia/base/Base.jl", "bin/julia", "lib/libjulia.so.1"]
+    assert planned[home][0] == "project/Manifest.toml"
+    rest = [world.plan().units[1].files[path].record.size for path in planned[home][1:]]
+    assert rest == sorted(rest, reverse=True)
+    assert planned[image] == ["sys.so"]
+    world.apply(workers=1)
+    first = world.source.entries[f"/{opened[0]}".encode()]
+    assert isinstance(first, File)
+    assert world.source.served[0].digest == first.digest

@@ -114,8 +114,9 @@ def test_an_older_whitelist_is_refused_by_a_node_that_has_seen_a_newer_one(good:
 def test_an_older_statement_of_keys_is_refused(good: Site, node: Node) -> None:
     assert node.run(good.storage, good, "x").returncode == 0
     memory = next((node.cache / str(nodes.FQRN)).glob("seen-*.json"))
-    assert '"/channels/root.json": 1' in memory.read_text()
-    memory.write_text(memory.read_text().replace('"/channels/root.json": 1', '"/channels/root.json": 2'))
+    seen, higher = (f'"/channels/root.json": {{"since": 0, "version": {version}}}' for version in (1, 2))
+    assert seen in memory.read_text()
+    memory.write_text(memory.read_text().replace(seen, higher))
     done = node.headstart("run", good.storage, "jets", "--key", good.key, "--refresh", "--", "x")
     assert done.returncode == 17
     assert b"/channels/root.json has version 1" in done.stderr

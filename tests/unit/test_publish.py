@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import publishing
-from headstart.channel import ROOT_PATH, Expected, pointer_path, read_pointer, read_root
+from headstart.channel import ROOT_PATH, pointer_path, read_pointer, read_root
 from headstart.cvmfs.chunks import ChunkSizes
 from headstart.cvmfs.entry import ChunkedFile, Directory
 from headstart.cvmfs.history import TRUNK, TRUNK_PREVIOUS
@@ -85,7 +85,7 @@ def published_state(place: Place) -> dict[str, bytes]:
 def test_a_new_repository_is_whole(tmp_path: Path, algorithm: Algorithm) -> None:
     settings = Settings(algorithm=algorithm, ttl=60, garbage_collectable=True)
     repository = new_repository(tmp_path / "storage", settings).open()
-    assert set(content_of(repository)) == {b"", b"/channels", ROOT_PATH.encode()}
+    assert set(content_of(repository)) == {b"", b"/channels", b"/channels/1.root.json", ROOT_PATH.encode()}
     manifest = repository.manifest
     assert (manifest.revision, manifest.ttl, manifest.garbage_collectable) == (1, 60, True)
     assert (manifest.algorithm, manifest.timestamp) == (algorithm, int(NOW.timestamp()))
@@ -180,9 +180,11 @@ def test_the_pointer_is_signed_and_points_at_the_release(place: Place, stage: Pa
     path = pointer_path(staged.release.stack, PROD.name)
     signed = repository.content(path.encode(), limit=1 << 16)
     assert signed is not None
-    pointer = read_pointer(
-        signed, root=root, expected=Expected(stack=staged.release.stack, channel=PROD.name, now=NOW)
-    )
+    believed = read_pointer(signed, root=root, stack=staged.release.stack, channel=PROD.name)
+    believed.check_time(NOW)
+    pointer = believed.pointer
+    assert repository.content(pointer.history_path.encode(), limit=1 << 16) == signed
+    assert repository.content(root.history_path.encode(), limit=1 << 16) == data
     assert (pointer.digest, pointer.release, pointer.version) == (staged.digest, staged.release.id, 1)
     assert pointer.expires - pointer.issued == timedelta(days=30)
 
@@ -421,7 +423,7 @@ def test_foreign_keys_are_refused(place: Place, stage: Path, tmp_path: Path) -> 
     mixed = replace(publishing.keys(), repository=keys.repository, certificate=keys.certificate)
     with pytest.raises(TrustError, match="whitelist"):
         publish((place.store, mixed), open_stage(str(stage)), PROD, NOW)
-    other_channel = replace(publishing.keys(), channel=keys.channel)
+    other_channel = replace(publishing.keys(), channels=keys.channels)
     with pytest.raises(KeyFileError, match="channel key"):
         publish((place.store, other_channel), open_stage(str(stage)), PROD, NOW)
     assert published_state(place) == before

@@ -150,7 +150,7 @@ def other_release(desk: Desk) -> None:
     ("spoil", "error", "says"),
     [
         (no_keys, KeyFileError, "julia.example.org.key"),
-        (one_key_less, KeyFileError, "channelkey"),
+        (one_key_less, KeyFileError, "channel key"),
         (open_keys, KeyFileError, "chmod 600"),
         (no_key_at_all, KeyFileError, "julia.example.org.key"),
         (other_keys, TrustError, "master key"),

@@ -25,7 +25,7 @@ from headstart.cvmfs.entry import (
     Symlink,
 )
 from headstart.cvmfs.objects import Algorithm, Kind, ObjectName
-from headstart.errors import CorruptError, LockedError, StorageError, UnknownError
+from headstart.errors import CorruptError, LockedError, MissingToolError, StorageError, UnknownError
 from headstart.ingest import Ingestion, Recipe
 from headstart.repository import Means, Settings, TreePublished, Wanted, delete_path, publish_tree
 from headstart.tree import AS_IT_IS, Manners, Source
@@ -179,7 +179,7 @@ def test_every_hash_and_compression(
 ) -> None:
     try:
         algorithm.digest(b"")
-    except CorruptError:
+    except MissingToolError:
         pytest.skip("this machine's OpenSSL has no RIPEMD-160")
     place = new_repository(quick_disk / "storage", Settings(algorithm=algorithm))
     (tree / "small").write_bytes(b"small")

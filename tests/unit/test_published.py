@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.channel import ROOT_PATH, Root, pointer_path, read_root
+from headstart.channel import ROOT_PATH, pointer_path, read_root
 from headstart.cvmfs.entry import Directory, File
 from headstart.cvmfs.objects import Kind, ObjectName, inflate
 from headstart.cvmfs.trust import MasterKeys
@@ -242,12 +242,7 @@ def test_root_statement_missing(repository: Simulator, read: Reader) -> None:
 
 
 def test_root_statement_of_another_repository(repository: Simulator) -> None:
-    statement = Root(
-        fqrn=Fqrn("other.example.org"),
-        version=1,
-        keys={channel_signer().keyid: channel_signer().public},
-        threshold=1,
-    )
+    statement = replace(repository.root(), fqrn=Fqrn("other.example.org"))
     with pytest.raises(TrustError, match=r"statement of other.example.org"):
         read_root(statement.signed(rsa_signer("master")), master=repository.masters.by_id, fqrn=repository.fqrn)
 

@@ -155,7 +155,7 @@ def test_a_channel_key_of_somebody_else_stops_a_rollback_that_needs_it(site: Sit
         repository=keys.repository,
         certificate=keys.certificate,
         certificate_pem=keys.certificate_pem,
-        channel=other,
+        channels=(other,),
     )
     with pytest.raises(KeyFileError, match="channel key"):
         roll_back((site.place.store, strange), ByRevision(Revision(2)), site.now)

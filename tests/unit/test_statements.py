@@ -9,12 +9,14 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from headstart.channel import POINTER_TYPE, Expected, Pointer, Root, read_pointer
+from headstart.channel import POINTER_TYPE, Believed, Pointer, Root, read_pointer
+from headstart.clock import RELEASED, own_complaint
 from headstart.cvmfs.der import rsa_public_key
 from headstart.cvmfs.manifest import Manifest
 from headstart.cvmfs.whitelist import Whitelist
 from headstart.dsse import Envelope, Signature, sign, verify
 from headstart.errors import CorruptError, TrustError
+from headstart.memory import memory_of
 from headstart.names import ChannelName, Fqrn, ReleaseId, Sha256, StackName
 from headstart.record import canonical
 from simulator import NOW, Simulator, channel_signer
@@ -30,15 +32,91 @@ POINTER = Pointer(
     expires=NOW + timedelta(days=30),
 )
 KEY = channel_signer().public
-ROOT = Root(fqrn=POINTER.fqrn, version=1, keys={KEY.keyid: KEY}, threshold=1)
-EXPECTED = Expected(stack=POINTER.stack, channel=POINTER.channel, now=NOW)
+MANY = [channel_signer(f"channel-{number}").public for number in range(17)]
+ROOT = Root(
+    fqrn=POINTER.fqrn,
+    version=1,
+    keys={KEY.keyid: KEY},
+    threshold=1,
+    issued=NOW,
+    expires=NOW + timedelta(days=365),
+    restarted=NOW,
+)
+
+
+def believed(data: bytes, root: Root = ROOT) -> Believed:
+    return read_pointer(data, root=root, stack=POINTER.stack, channel=POINTER.channel)
 
 
 def test_a_pointer_may_not_go_back() -> None:
-    data = POINTER.signed(channel_signer())
-    assert read_pointer(data, root=ROOT, expected=replace(EXPECTED, at_least=3)) == POINTER
-    with pytest.raises(TrustError, match=r"prod\.json has version 3, this node has already seen 4"):
-        read_pointer(data, root=ROOT, expected=replace(EXPECTED, at_least=4))
+    found = believed(POINTER.signed(channel_signer()))
+    assert found.pointer == POINTER
+    newer = replace(found, pointer=replace(POINTER, version=4))
+    memory = memory_of(None, [found])
+    memory.check(found)
+    memory.check(newer)
+    with pytest.raises(TrustError, match=r"jets@prod .*prod has version 3, this node has already seen 4"):
+        memory_of(None, [newer]).check(found)
+
+
+def test_a_statement_of_keys_may_not_go_back() -> None:
+    old = believed(POINTER.signed(channel_signer()))
+    new = replace(old, root=replace(ROOT, version=2))
+    memory_of(None, [old]).check(new)
+    with pytest.raises(TrustError, match=r"root\.json has version 1, this node has already seen 2"):
+        memory_of(None, [new]).check(old)
+
+
+def test_versions_count_anew_when_their_owner_says_so() -> None:
+    driven_up = believed(replace(POINTER, version=10**17).signed(channel_signer()))
+    again = replace(ROOT, version=2, issued=NOW + timedelta(days=1), restarted=NOW + timedelta(days=1))
+    honest = replace(POINTER, version=1, issued=NOW + timedelta(days=1)).signed(channel_signer())
+    memory = memory_of(None, [driven_up])
+    memory.check(believed(honest, again))
+    # Nothing that was signed before counts any more, and there is no way back.
+    with pytest.raises(TrustError, match="only what was signed from 2026-11-23T20:15:00Z on counts"):
+        believed(POINTER.signed(channel_signer()), again)
+    with pytest.raises(TrustError, match="already seen"):
+        memory.merged(memory_of(None, [believed(honest, again)])).check(driven_up)
+
+
+# -- clocks ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("now", "why"),
+    [
+        (
+            NOW - timedelta(seconds=3601),
+            "clock says 2026-11-22T19:14:59Z, and .*prod.json was signed on 2026-11-22T20:15:00Z",
+        ),
+        (datetime(1970, 1, 1, tzinfo=UTC), "clock says 1970-01-01T00:00:00Z, and .* signed on 2026"),
+        (NOW + timedelta(days=30), "expired on 2026-12-22T20:15:00Z, and .* clock says 2026-12-22T20:15:00Z"),
+        (datetime(2100, 1, 1, tzinfo=UTC), "expired on 2027-11-22T20:15:00Z, and .* clock says 2100-01-01"),
+    ],
+)
+def test_a_wrong_clock_is_named_with_the_other_time(now: datetime, why: str) -> None:
+    found = believed(POINTER.signed(channel_signer()))
+    for good in (NOW - timedelta(hours=1), NOW, NOW + timedelta(days=30) - timedelta(seconds=1)):
+        found.check_time(good)
+    with pytest.raises(TrustError, match=why):
+        found.check_time(now)
+
+
+def test_a_pointer_ends_with_the_statement_that_it_is_believed_by() -> None:
+    short = replace(ROOT, expires=NOW + timedelta(days=3))
+    found = believed(POINTER.signed(channel_signer()), short)
+    assert found.expires == short.expires
+    with pytest.raises(TrustError, match=r"root\.json expired on 2026-11-25.*master key"):
+        found.check_time(NOW + timedelta(days=3))
+
+
+def test_a_clock_from_before_this_headstart_is_wrong() -> None:
+    assert own_complaint(RELEASED) == ""
+    assert "says 2026-10-01T00:00:00Z, and this Headstart is of 2026-11-01" in own_complaint(
+        datetime(2026, 10, 1, tzinfo=UTC)
+    )
+    assert datetime.now(UTC) > RELEASED, "RELEASED, or the clock here, is wrong"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +142,10 @@ def test_pointers_that_cannot_be_made(changes: dict[str, Any], why: str) -> None
         ({"threshold": 2}, "1 keys wants 2 signatures"),
         ({"keys": {}}, "0 keys wants 1"),
         ({"keys": {"me": KEY}}, f"the key {KEY.keyid} as 'me'"),
+        ({"keys": {key.keyid: key for key in MANY}}, "names 17 keys, more than 16"),
+        ({"expires": NOW}, "expires before"),
+        ({"restarted": NOW + timedelta(1)}, "before it is to count"),
+        ({"issued": NOW.replace(microsecond=1)}, "whole seconds of UTC"),
     ],
 )
 def test_root_statements_that_cannot_be_made(changes: dict[str, Any], why: str) -> None:
@@ -127,7 +209,7 @@ def test_both_base64_alphabets_and_unknown_keys_are_read() -> None:
 def test_a_signature_needs_no_key_id() -> None:
     value = envelope()
     del value["signatures"][0]["keyid"]
-    assert read_pointer(canonical(value), root=ROOT, expected=EXPECTED) == POINTER
+    assert believed(canonical(value)).pointer == POINTER
 
 
 @pytest.mark.parametrize("text", ["!", "ab", "abc", "ab c", "ab\nc", "====", "é"])
@@ -150,7 +232,7 @@ def test_a_flood_of_signatures_is_not_checked() -> None:
 def test_no_signature_at_all_and_no_threshold_at_all() -> None:
     unsigned = Envelope(payload_type=POINTER_TYPE, payload=POINTER.to_bytes(), signatures=())
     with pytest.raises(TrustError, match="0 good signatures"):
-        read_pointer(unsigned.to_bytes(), root=ROOT, expected=EXPECTED)
+        believed(unsigned.to_bytes())
     with pytest.raises(TrustError, match="at least 1"):
         verify(unsigned, {}, threshold=0, payload_type=POINTER_TYPE, where="it")
 

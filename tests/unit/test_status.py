@@ -53,16 +53,16 @@ def states(found: Status) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("after", "expected", "worst"),
     [
-        (0, ("good", "good", "good", "soon"), State.SOON),
-        (4, ("good", "good", "good", "expired"), State.EXPIRED),
-        (24, ("soon", "good", "soon", "expired"), State.EXPIRED),
-        (31, ("expired", "good", "expired", "expired"), State.EXPIRED),
-        (400, ("expired", "expired", "expired", "expired"), State.EXPIRED),
+        (0, ("good", "good", "good", "good", "soon"), State.SOON),
+        (4, ("good", "good", "good", "good", "expired"), State.EXPIRED),
+        (24, ("soon", "good", "good", "soon", "expired"), State.EXPIRED),
+        (31, ("expired", "good", "good", "expired", "expired"), State.EXPIRED),
+        (400, ("expired", "expired", "expired", "expired", "expired"), State.EXPIRED),
     ],
 )
 def test_each_expires_in_its_time(place: Place, after: int, expected: tuple[str, ...], worst: State) -> None:
     found = status(place, NOW + after * DAY)
-    names = ("whitelist", "certificate", "channel jets/prod", "channel jets/brief")
+    names = ("whitelist", "certificate", "channel-keys", "channel jets/prod", "channel jets/brief")
     assert states(found) == dict(zip(names, expected, strict=True))
     assert found.worst is worst
     assert found.problems == ()
@@ -126,7 +126,13 @@ def test_as_a_command(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert code == (TrustError.exit_code if soon.worst is State.EXPIRED else 0)
     assert found["state"] == str(soon.worst)
     assert (found["fqrn"], found["revision"], found["tags"]) == (str(FQRN), 3, 2)
-    assert [item["what"] for item in found["expiries"]] == ["whitelist", "certificate", "channel", "channel"]
+    assert [item["what"] for item in found["expiries"]] == [
+        "whitelist",
+        "certificate",
+        "channel-keys",
+        "channel",
+        "channel",
+    ]
     assert file.read_text().startswith("# HELP headstart_repository_revision ")
     assert [path.name for path in place.root.parent.glob("headstart.prom*")] == ["headstart.prom"]
     assert main(words) == code

@@ -12,8 +12,10 @@ from typing import IO
 from headstart.build.complaints import unbuilt
 from headstart.build.depot import Artifact, DepotBuilder
 from headstart.build.images import ImageBuilder, Traced, replayable, side_by_side
+from headstart.build.opened import Watch
 from headstart.build.plan import BuildPlan, release_record
 from headstart.build.recipe import LOADED, WAYS, Workshop, failed_extension, failed_package, said
+from headstart.build.smoke import SmokeTest
 from headstart.build.sources import lay_out, write_file
 from headstart.build.staging import Stage
 from headstart.build.trees import check_julia, copy_julia, link_tree, mark, records
@@ -22,7 +24,7 @@ from headstart.errors import BuildError, NamespaceError
 from headstart.machine import JuliaInstall
 from headstart.names import Sha256
 from headstart.process import Command, Finished, Runner
-from headstart.release import RELEASE_FILE, ImageRecord, Release
+from headstart.release import RELEASE_FILE, ImageRecord, Record, Release
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,14 +259,37 @@ class _Build:
             return lines.read()
         return ""
 
+    def _opened(self) -> tuple[str, ...]:
+        """What a start with each of the images opens, one after the other: a node fetches it in that order."""
+        self._step("noting what a start opens, and in which order")
+        top = f"{self._shop.mountpoint}/"
+        roots = (self._plan.julia_path, self._plan.path)
+        smoke = SmokeTest(self._shop, self._must, self._scripts()[-1])
+        with Watch({path.removeprefix(top): self._shop.outside(path) for path in roots}) as watch:
+            for target in self._plan.inputs.targets:
+                smoke.once(target)
+            return watch.seen()
+
+    def _shipped(self, opened: tuple[str, ...], files: Mapping[str, Record]) -> tuple[str, ...]:
+        """Those of them that a node has from the repository."""
+        top = f"{self._shop.mountpoint}/"
+        shipped = {f"{self._plan.path}/{path}".removeprefix(top) for path in files}
+        shipped |= {
+            f"{self._plan.julia_path}/{path}".removeprefix(top) for path in self._plan.inputs.julia.files
+        }
+        return tuple(path for path in opened if path in shipped)
+
     def _finish(self, images: tuple[ImageRecord, ...]) -> None:
+        opened = self._opened()
         self._step("recording every file")
         mark(self._made)
+        files = records(self._made)
         release = dataclasses.replace(
             self._skeleton,
             images=images,
+            opened=self._shipped(opened, files),
             inputs=dict(self._plan.digests),
-            files=records(self._made),
+            files=files,
             built=self._means.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
         write_file(os.path.join(self._made, RELEASE_FILE), release.to_bytes(), program=False)

@@ -51,6 +51,10 @@ class SmokeTest:
             found |= more
         return frozenset(found)
 
+    def once(self, target: Target) -> None:
+        """Start it once more, for somebody who watches."""
+        self._must(self._shop.started(target, WAYS[0], (_TRACE, *self._words)), f"a start of {target.level}")
+
     def _statements(self, done: Finished) -> frozenset[str]:
         return frozenset(found + "\n" for found in statements(_said(done)))
 

@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if not 0.1 <= args.timeout <= 600:
         raise ConfigurationError(f"--timeout {args.timeout:g} is not from 0.1 to 600")
     env = dict(os.environ)
-    place, origin = cache_of(args.cache, env)
+    place, origin = cache_of(args.cache, env, os.geteuid())
     case = Case(
         source=args.source,
         anchors=anchors_of(args),

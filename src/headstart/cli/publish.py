@@ -5,24 +5,33 @@ import json
 import os
 import sys
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Any
 
-from headstart.cli.trees import add_tree_arguments, check_words, run_tree
+from headstart.cli.storages import add_storage_arguments, storage_of
+from headstart.cli.trees import (
+    add_tree_arguments,
+    add_via_arguments,
+    check_target,
+    check_words,
+    path_of,
+    run_tree,
+)
 from headstart.console import Console
 from headstart.cvmfs.history import check_new_name
 from headstart.errors import ConfigurationError
 from headstart.ingest import Recipe
 from headstart.keys import load_keys
 from headstart.names import ChannelName
-from headstart.repository import Action, Channel, Means, Plan, Repository, Tagging, plan, publish
+from headstart.repository import OURS, Action, Channel, Means, Plan, Repository, Tagging, plan, publish
 from headstart.stage import StagedRelease, open_stage
-from headstart.store import DirectoryStore
 
 HELP = """\
 Publish a staged release as a new revision of a repository, and with --channel
 point a channel at it. What is published already is not published again.
 With --tree, make a path of the repository what any directory is: only what has
-changed since the last time is read, and nothing new is no new revision."""
+changed since the last time is read, and nothing new is no new revision.
+With --via cvmfs_server, let a Stratum 0 of the site's own publish it."""
 _DAYS = 30
 _WORDS = {
     Action.PUBLISH: "to publish",
@@ -37,8 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "stage", metavar="STAGE", nargs="?", help="the directory that a build staged the release in"
     )
-    parser.add_argument("--storage", required=True, metavar="DIR", help="the repository's storage")
-    parser.add_argument("--keys", required=True, metavar="KEYDIR", help="the directory of its keys")
+    add_storage_arguments(parser, required=False)
+    parser.add_argument("--keys", metavar="KEYDIR", help="the directory of its keys")
     parser.add_argument("--channel", metavar="NAME", help="point this channel at the release")
     parser.add_argument(
         "--expires-days",
@@ -58,11 +67,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_tree_arguments(parser)
+    add_via_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Publish, or print the plan."""
     check_words(args)
+    check_target(args)
+    if args.via is not None:
+        _tagging(args)  # what it refuses is refused here, too
+        at = b"" if args.stage is not None else path_of(args.at if args.delete is None else args.delete)
+        return int(import_module("headstart.cli.handing").run_via(args, os.environ, at, OURS))
     return _run_stage(args) if args.stage is not None else run_tree(args, os.environ, _tagging(args))
 
 
@@ -78,7 +93,7 @@ def _run_stage(args: argparse.Namespace) -> int:
     tagging = _tagging(args)
     console = Console(sys.stderr)
     staged = open_stage(args.stage)
-    store = DirectoryStore(args.storage)
+    store = storage_of(args)
     keys = load_keys(args.keys, staged.fqrn)
     if args.dry_run:
         repository = Repository.open(store, keys, now)

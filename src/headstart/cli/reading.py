@@ -6,13 +6,26 @@ import os
 import sys
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, assert_never
+from importlib import import_module
+from typing import Any, Final, assert_never
 
 from headstart.cli import printable
 from headstart.cvmfs.past import PastRoot, chosen
 from headstart.names import Fqrn
 from headstart.siteconfig import read_site
-from headstart.source import Anchors, MountSource, Opened, Source, StorageSource, WebSource, open_source, parse
+from headstart.source import (
+    Anchors,
+    BucketSource,
+    MountSource,
+    Opened,
+    Source,
+    StorageSource,
+    WebSource,
+    open_source,
+    parse,
+)
+
+SCHEME: Final = "s3://"
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +33,7 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="a repository's name, a mounted /cvmfs/NAME, a storage directory, or an http address",
+        help="a repository's name, a mounted /cvmfs/NAME, a storage, or an http address",
     )
     parser.add_argument(
         "--key",
@@ -62,6 +75,11 @@ def anchors_of(args: argparse.Namespace) -> Anchors:
 
 def source_of(args: argparse.Namespace) -> Source:
     """The source that the arguments name."""
+    if args.source.startswith(SCHEME):
+        # Takes a library that no node needs.
+        storages = import_module("headstart.cli.storages")
+        opened: Source = storages.source_on(storages.open_storage(args.source, os.environ))
+        return opened
     return parse(args.source, partial(read_site, env=os.environ))
 
 
@@ -78,6 +96,8 @@ def heading(opened: Opened) -> dict[str, Any]:
             where = url
         case StorageSource(directory=directory):
             where = directory
+        case BucketSource(storage=storage):
+            where = storage.name
         case MountSource(root=root):
             where = root
         case _:

@@ -6,7 +6,18 @@ import os
 import sys
 from datetime import UTC, datetime
 
-from headstart.cli import repo_check, repo_gc, status, tags, whitelists
+from headstart.cli import (
+    repo_check,
+    repo_gc,
+    repo_meta,
+    repo_mirror,
+    repo_retire,
+    repo_serve,
+    status,
+    tags,
+    whitelists,
+)
+from headstart.cli.storages import add_storage_arguments, storage_of
 from headstart.console import Console
 from headstart.cvmfs.objects import Algorithm
 from headstart.errors import KeyFileError
@@ -16,7 +27,7 @@ from headstart.repository import AllKeys, Settings, create, refuse_storage
 from headstart.store import DirectoryStore
 
 HELP = "Work on a repository as a whole: 'headstart repo VERB --help' explains a verb."
-_HASHES = {"sha1": Algorithm.SHA1, "shake128": Algorithm.SHAKE128}
+_HASHES = {"sha1": Algorithm.SHA1, "rmd160": Algorithm.RIPEMD160, "shake128": Algorithm.SHAKE128}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,12 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="make keys and an empty, signed repository",
         description=(
             "Make the keys of a repository, unless KEYDIR has them already, and an empty, signed repository "
-            "in a directory that is empty or not there yet. The whitelist is valid for 30 days."
+            "in a storage that is empty or not there yet. The whitelist is valid for 30 days."
         ),
         allow_abbrev=False,
     )
     create_parser.add_argument("fqrn", metavar="FQRN", help="the repository's name, such as julia.example.org")
-    create_parser.add_argument("--storage", required=True, metavar="DIR", help="where the repository is to be")
+    add_storage_arguments(create_parser)
     create_parser.add_argument("--keys", required=True, metavar="KEYDIR", help="where its keys are to be")
     create_parser.add_argument(
         "--hash",
@@ -53,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         status.add_status,
         repo_check.add,
         repo_gc.add,
+        repo_retire.add,
+        repo_mirror.add,
+        repo_serve.add,
+        repo_meta.add_meta,
+        repo_meta.add_info,
     ):
         declare(verbs)
 
@@ -66,13 +82,16 @@ def _create(args: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     fqrn = Fqrn(args.fqrn)
     console = Console(sys.stderr)
-    store = DirectoryStore(args.storage)
-    storage, keys_at = os.path.realpath(store.root), os.path.realpath(args.keys)
-    if os.path.commonpath((storage, keys_at)) == storage:
-        raise KeyFileError(
-            f"{args.keys} lies in the storage, which everybody may read", hint="keep keys elsewhere"
-        )
-    refuse_storage(store)  # before there are keys for nothing
+    store = storage_of(args)
+    if isinstance(store, DirectoryStore):
+        storage, keys_at = os.path.realpath(store.root), os.path.realpath(args.keys)
+        if os.path.commonpath((storage, keys_at)) == storage:
+            raise KeyFileError(
+                f"{args.keys} lies in the storage, which everybody may read", hint="keep keys elsewhere"
+            )
+    # Both before there are keys for nothing.
+    refuse_storage(store)
+    _HASHES[args.hash].digest(b"")
     if os.path.lexists(os.path.join(args.keys, f"{fqrn}.masterkey")):
         keys = load_keys(args.keys, fqrn)
         console.step(f"using the keys of {fqrn} in {args.keys}")
@@ -82,12 +101,12 @@ def _create(args: argparse.Namespace) -> int:
     master = load_master_key(args.keys, fqrn)
     settings = Settings(algorithm=_HASHES[args.hash], garbage_collectable=not args.no_gc)
     manifest = create(store, AllKeys(keys=keys, master=master), now, settings)
-    console.step(f"made the repository {fqrn} in {store.root}")
+    console.step(f"made the repository {fqrn} in {store.name}")
     public = os.path.join(os.path.abspath(args.keys), f"{fqrn}.pub")
     if args.json:
         said = {
             "fqrn": str(fqrn),
-            "storage": store.root,
+            "storage": store.name,
             "revision": manifest.revision,
             "root_catalog": str(manifest.root_catalog),
             "public_key": public,

@@ -1,12 +1,14 @@
 """``headstart repo check``: all that is wrong with a repository; with ``--repair`` what can be mended."""
 
 import argparse
+import os
 import sys
 import textwrap
 import time
 from datetime import UTC, datetime
 
 from headstart.cli.reading import counted, size_text, write, write_json
+from headstart.cli.storages import add_s3_argument, in_bucket, open_storage, source_on
 from headstart.console import Console
 from headstart.errors import ComplaintsError, ConfigurationError, StorageError
 from headstart.failover import NoNotes
@@ -20,14 +22,13 @@ from headstart.repository.state import Repository
 from headstart.source import (
     Anchors,
     MountSource,
-    Source,
     StorageSource,
     expected_name,
     find_keys,
     parse,
     stratum_of,
 )
-from headstart.store import DirectoryStore
+from headstart.store import DirectoryStore, NewStorage
 
 HELP = "look for whatever is wrong with a repository, and mend what can be mended"
 DESCRIPTION = """\
@@ -56,9 +57,12 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser.set_defaults(perform=run)
     place = parser.add_mutually_exclusive_group(required=True)
     place.add_argument(
-        "source", metavar="SOURCE", nargs="?", help="the repository's storage directory, or an http address"
+        "source", metavar="SOURCE", nargs="?", help="the repository's storage, or an http address"
     )
-    place.add_argument("--storage", metavar="DIR", help="the repository's storage directory")
+    place.add_argument(
+        "--storage", metavar="DIR", help="the repository's storage: a directory, or s3://BUCKET/PREFIX"
+    )
+    add_s3_argument(parser)
     parser.add_argument("--deep", action="store_true", help="read and hash every object")
     parser.add_argument(
         "--key",
@@ -82,20 +86,23 @@ def run(args: argparse.Namespace) -> int:
     """Check; raises ``ComplaintsError`` where there is something to complain about."""
     now = datetime.now(UTC)
     start = time.monotonic()
-    source = parse(args.storage or args.source)
+    place = args.storage or args.source
+    store = open_storage(place, os.environ, args.s3_config) if in_bucket(place) else None
+    source = parse(place) if store is None else source_on(store)
     if isinstance(source, MountSource):
         raise StorageError(
             f"{source.root} is a mount, which shows files and not what they are stored in",
             hint="check the repository's storage or its server; headstart verify looks at a mount",
         )
     fqrn = Fqrn(args.fqrn) if args.fqrn else expected_name(source)
-    mended = _repair(args, source, fqrn, now)
+    if isinstance(source, StorageSource):
+        store = DirectoryStore(source.directory)
+    mended = _repair(args, store, fqrn, now)
     keys = list(args.key) or ([f"{args.keys}/{fqrn}.pub"] if args.keys else [])
-    store = DirectoryStore(source.directory) if isinstance(source, StorageSource) else None
     subject = Subject(
         stratum=stratum_of(source, NoNotes()),
         store=store,
-        lacking=tuple(store.lacking()) if store is not None else (),
+        lacking=tuple(store.lacking()) if isinstance(store, DirectoryStore) else (),
         keys=find_keys(source, Anchors(keys=keys, fqrn=fqrn)),
         fqrn=fqrn,
     )
@@ -110,19 +117,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _repair(args: argparse.Namespace, source: Source, fqrn: Fqrn | None, now: datetime) -> Repair | None:
+def _repair(
+    args: argparse.Namespace, store: NewStorage | None, fqrn: Fqrn | None, now: datetime
+) -> Repair | None:
     if not args.repair:
         if args.dry_run:
             raise ConfigurationError("--dry-run goes with --repair: a check writes nothing")
         return None
-    if not isinstance(source, StorageSource):
-        raise ConfigurationError("only a storage directory can be repaired, no server")
+    if store is None:
+        raise ConfigurationError("only a storage can be repaired, no server")
     if not args.keys or fqrn is None:
         raise ConfigurationError(
             "--repair signs the manifest again, because it has the log's checksum",
             hint="name the directory of the repository's keys with --keys",
         )
-    target = DirectoryStore(source.directory), load_keys(args.keys, fqrn)
+    target = store, load_keys(args.keys, fqrn)
     console = Console(sys.stderr)
     found = plan_repair(Repository.open(*target, now), now) if args.dry_run else repair(target, now)
     for line in _said(found, would=args.dry_run):

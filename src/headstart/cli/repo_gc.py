@@ -5,15 +5,19 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 from headstart.cli.reading import counted, size_text, write, write_json
+from headstart.cli.storages import add_storage_arguments, source_on, storage_of
 from headstart.console import Console
 from headstart.cvmfs.objects import Kind
 from headstart.errors import ConfigurationError, CorruptError, MissingError, StorageError, UnavailableError
 from headstart.keys import load_keys
 from headstart.names import Fqrn
-from headstart.repository.gc import Collection, Keep, collect, plan, refuse
+from headstart.publickeys import find_public_keys
+from headstart.repository.gc import Collection, Keep, collect, collect_mirror, plan, refuse
+from headstart.repository.references import Held
+from headstart.repository.replica import Replica, is_replica
 from headstart.repository.state import Repository
-from headstart.source import StorageSource, expected_name
-from headstart.store import DirectoryStore
+from headstart.source import expected_name
+from headstart.store import DirectoryStore, NewStorage
 
 HELP = "forget old states, and delete what only they are made of"
 DESCRIPTION = """\
@@ -48,8 +52,15 @@ def add(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
         allow_abbrev=False,
     )
     parser.set_defaults(perform=run)
-    parser.add_argument("--storage", required=True, metavar="DIR", help="the repository's storage")
-    parser.add_argument("--keys", required=True, metavar="KEYDIR", help="the directory of its keys")
+    add_storage_arguments(parser)
+    parser.add_argument("--keys", metavar="KEYDIR", help="the directory of its keys; not needed for a mirror")
+    parser.add_argument(
+        "--key",
+        metavar="PUB",
+        action="append",
+        default=[],
+        help="of a mirror: public key to trust (default: those in /etc/cvmfs/keys)",
+    )
     parser.add_argument(
         "--keep-revisions", type=int, metavar="N", help="keep so many states before the present one"
     )
@@ -67,19 +78,13 @@ def run(args: argparse.Namespace) -> int:
     """Collect, or print the plan."""
     now = datetime.now(UTC)
     keep = _keep(args, now)
-    store = DirectoryStore(args.storage)
-    fqrn = _name_in(store.root)
-    keys = load_keys(args.keys, fqrn)
-    console = Console(sys.stderr)
-    if args.dry_run:
-        repository = Repository.open(store, keys, now)
-        refuse(repository, enable=args.enable)
-        found, _ = plan(repository, keep)
-    else:
-        found = collect(
-            (store, keys), keep, now, enable=args.enable, announce=lambda todo: console.step(_line(todo))
-        )
-        console.step("done")
+    store = storage_of(args)
+    fqrn = _name_in(store)
+    found = (
+        _collect_mirror(args, store, fqrn, keep, now)
+        if is_replica(store)
+        else _collect(args, store, fqrn, keep, now)
+    )
     if args.json:
         write_json(_json(found, fqrn, dry_run=args.dry_run))
     else:
@@ -87,16 +92,54 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _name_in(directory: str) -> Fqrn:
-    """The repository that a storage directory is, by its own word."""
+def _collect(args: argparse.Namespace, store: NewStorage, fqrn: Fqrn, keep: Keep, now: datetime) -> Collection:
+    if args.keys is None or args.key:
+        raise ConfigurationError(
+            "the manifest is signed again, because it has the checksum of the log of references",
+            hint="name the directory of the repository's keys with --keys; --key is for mirrors",
+        )
+    keys = load_keys(args.keys, fqrn)
+    if args.dry_run:
+        return _planned(Repository.open(store, keys, now), keep, enable=args.enable)
+    console = Console(sys.stderr)
+    found = collect(
+        (store, keys), keep, now, enable=args.enable, announce=lambda todo: console.step(_line(todo))
+    )
+    console.step("done")
+    return found
+
+
+def _collect_mirror(
+    args: argparse.Namespace, store: NewStorage, fqrn: Fqrn, keep: Keep, now: datetime
+) -> Collection:
+    if args.enable:
+        raise ConfigurationError(f"{store.name} is a mirror: only the publisher can say G=yes")
+    keys = find_public_keys(fqrn, args.key or ([f"{args.keys}/{fqrn}.pub"] if args.keys else []))
+    if args.dry_run:
+        return _planned(Replica.open(store, keys, fqrn, now), keep, enable=False)
+    console = Console(sys.stderr)
+    found = collect_mirror((store, keys, fqrn), keep, now, announce=lambda todo: console.step(_line(todo)))
+    console.step("done")
+    return found
+
+
+def _planned(repository: Held, keep: Keep, *, enable: bool) -> Collection:
+    refuse(repository, enable=enable)
+    return plan(repository, keep)[0]
+
+
+def _name_in(store: NewStorage) -> Fqrn:
+    """The repository that a storage is, by its own word."""
     try:
-        found = expected_name(StorageSource(directory=directory))
+        found = expected_name(source_on(store))
     except (MissingError, UnavailableError) as error:
+        if isinstance(error, UnavailableError) and not isinstance(store, DirectoryStore):
+            raise
         raise StorageError(
-            f"{directory} is no repository", hint="name its storage, which has a .cvmfspublished"
+            f"{store.name} is no repository", hint="name its storage, which has a .cvmfspublished"
         ) from error
     if found is None:
-        raise CorruptError(f"the manifest in {directory} does not name its repository")
+        raise CorruptError(f"the manifest in {store.name} does not name its repository")
     return found
 
 

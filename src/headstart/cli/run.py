@@ -11,6 +11,7 @@ from importlib import import_module
 
 from headstart import shortcut as shortcuts
 from headstart.cli import printable
+from headstart.directories import own_part
 from headstart.errors import ConfigurationError, MissingError
 from headstart.shortcut import Question, Shortcut
 
@@ -32,12 +33,15 @@ What comes after -- goes to Julia.
 HEADSTART_TARGET    use this image, if this CPU can run it
 HEADSTART_QUIET     do not say which image was chosen
 HEADSTART_CACHE     the cache's directory, as --cache
+HEADSTART_CACHE_QUOTA  how large the cache may be, such as 20GB
 HEADSTART_PROXY     proxies, as CVMFS_HTTP_PROXY: "http://a|http://b;DIRECT"
 HEADSTART_SCRATCH   as --scratch
+HEADSTART_STATE     what this node has seen (default: /var/lib/headstart)
 """
 CPUINFO = "/proc/cpuinfo"
 NO_HOME = "/dev/null/no-home"
 """Where nothing is and nothing can be made: a cache is needed only where something has to be fetched."""
+_STATE = "/var/lib/headstart"
 _PLAIN = {
     "--key": "keys",
     "--blacklist": "blacklists",
@@ -92,14 +96,16 @@ class Request:
 class Node:
     """What this process has around it."""
 
-    __slots__ = ("cache", "cpuinfo", "cpuinfo_path", "env", "now", "scratch", "uid")
+    __slots__ = ("cache", "cpuinfo", "cpuinfo_path", "env", "now", "scratch", "state", "uid")
 
     def __init__(self, cache: str, env: dict[str, str]) -> None:
         self.env = env
         self.uid = os.geteuid()
         self.now = time.time()
-        self.cache, _ = cache_of(cache, env)
+        self.cache, _ = cache_of(cache, env, self.uid)
         self.scratch, _ = _caches_of(env)
+        self.state = env.get("HEADSTART_STATE") or _STATE
+        """Where root lets this node remember what any of its users may rely on."""
         self.cpuinfo_path = env.get("HEADSTART_CPUINFO") or CPUINFO
         self.cpuinfo = _read_cpuinfo(self.cpuinfo_path)
 
@@ -124,18 +130,19 @@ class Node:
         )
 
 
-def cache_of(option: str, env: "Mapping[str, str]") -> tuple[str, str]:
-    """Where the cache is, and what says so.
+def cache_of(option: str, env: "Mapping[str, str]", uid: int) -> tuple[str, str]:
+    """Where the user's cache is, and what says so.
 
     Args:
         option: the directory that the user names, or nothing.
         env: the user's environment.
+        uid: the user.
     """
     for path, origin in ((option, "--cache"), (env.get("HEADSTART_CACHE", ""), "HEADSTART_CACHE")):
         if path:
-            return os.path.abspath(path), origin
+            return own_part(os.path.abspath(path), uid), origin
     caches, origin = _caches_of(env)
-    return os.path.abspath(f"{caches}/headstart"), origin
+    return own_part(os.path.abspath(f"{caches}/headstart"), uid), origin
 
 
 def _caches_of(env: "Mapping[str, str]") -> tuple[str, str]:
@@ -273,7 +280,7 @@ def start(request: Request) -> int:
     question = node.question(request)
     if request.check:
         return int(import_module("headstart.cli.checking").check(request, node, question))
-    known = shortcuts.load(node.cache, question, uid=node.uid)
+    known = shortcuts.load(node.cache, question, uid=node.uid, now=node.now)
     if known is not None and not request.refresh and known.created <= node.now < known.fresh_until:
         repeat(known, request, node)
     import_module("headstart.cli.starting").start(request, node, question, known)

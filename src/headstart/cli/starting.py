@@ -3,6 +3,8 @@
 ``headstart shell`` and ``headstart env`` start another program, and need the same things on this node.
 """
 
+import contextlib
+import ctypes
 import os
 import shutil
 from collections.abc import Mapping
@@ -11,16 +13,20 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NoReturn
 
-from headstart import hydrate, launch, shortcut
-from headstart.cache import BOOT_ID, Cache, Memory
-from headstart.channel import ROOT_PATH, pointer_path
+from headstart import hydrate, launch, prune, shortcut
+from headstart.cache import Cache, memory_is_sound
+from headstart.channel import pointer_path
 from headstart.cli.run import NO_HOME, Node, Request, repeat, say
+from headstart.clock import check_clock, clock_complaint, own_complaint
 from headstart.cvmfs.manifest import DEFAULT_TTL, MANIFEST_FILE
 from headstart.cvmfs.past import chosen
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import CacheError, MissingToolError, TrustError, UnavailableError
 from headstart.failover import FileNotes
+from headstart.holdername import BOOT_ID
 from headstart.launch import Placed, Start, Ways
+from headstart.launchfiles import plain_digest
+from headstart.memory import Memory, memory_of
 from headstart.microarchitecture import Selection, flags_of, select
 from headstart.names import Fqrn
 from headstart.process import Command, run_process
@@ -40,6 +46,10 @@ from headstart.source import (
     open_source,
     parse,
 )
+from headstart.usage import Usage
+
+_MMAP_THRESHOLD = -3
+"""``M_MMAP_THRESHOLD`` of mallopt(3)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,14 +112,17 @@ class Launch:
         self._reference = Reference.parse(request.reference)
         self._placed: tuple[str, ...] = ()
         """What changes when a unit of this launch is replaced in the cache."""
+        self._lease: tuple[str, ...] = ()
+        """What keeps the image in the cache as long as it runs."""
 
     def ready(self) -> Ready:
         """Have everything on this node, and say which image it is."""
         opened = self._open()
         resolved = resolve(opened.tree, self._reference, keys=opened.keys, now=opened.moment(self._now))
+        self._check_clock(opened, resolved)
         cache = Cache(self._node.cache, opened.fqrn, uid=self._node.uid)
         if self._past is None:
-            self._check_age(cache, opened, resolved)
+            self._check_age(opened, resolved)
         target = self._node.env.get("HEADSTART_TARGET", "")
         selection = select(flags_of(self._node.cpuinfo), resolved.release.images, target)
         root = self._bring(opened, resolved, selection, cache)
@@ -129,35 +142,55 @@ class Launch:
                 f"there is no place for the cache: HOME is not set, and user {self._node.uid} has no entry",
                 hint="name a directory with --cache or HEADSTART_CACHE",
             )
-        seen = Cache(self._node.cache, opened.fqrn, uid=self._node.uid).recall(opened.keys.by_id).seen
+        seen = self._recall(opened).seen
         if seen is None or opened.snapshot is None or seen == opened.snapshot.seen:
             return opened
         return open_source(
             self._source, self._anchors, now=self._now, seen=seen, notes=self._notes, past=self._past
         )
 
-    def _check_age(self, cache: Cache, opened: Opened, resolved: Resolved) -> None:
+    def _memories(self, opened: Opened) -> tuple[Cache, ...]:
+        """Where this node remembers: in the cache, and for all its users where root has made a place for it."""
+        places = [Cache(self._node.cache, opened.fqrn, uid=self._node.uid)]
+        if memory_is_sound(self._node.state, uid=self._node.uid):
+            places.append(Cache(self._node.state, opened.fqrn, uid=self._node.uid))
+        return tuple(places)
+
+    def _recall(self, opened: Opened) -> Memory:
+        memory = Memory()
+        for place in self._memories(opened):
+            memory = memory.merged(place.recall(opened.keys.by_id))
+        return memory
+
+    def _check_clock(self, opened: Opened, resolved: Resolved) -> None:
+        """Notice a clock that is behind; what is named by its digest needs none.
+
+        A pointer's own times are looked at where it is believed. The manifest's is only a reason to say
+        something: it never goes back, so it stays wrong for long when its publisher's clock was wrong once.
+        """
+        complaint = own_complaint(self._now)
+        if resolved.pointer is not None:
+            check_clock(complaint)
+        if not complaint and opened.snapshot is not None:
+            manifest = opened.snapshot.manifest
+            published = datetime.fromtimestamp(manifest.timestamp, UTC)
+            what = f"revision {manifest.revision} of {opened.fqrn}"
+            complaint = clock_complaint(self._now, signed=published, what=what)
+        if complaint:
+            say(complaint)
+
+    def _check_age(self, opened: Opened, resolved: Resolved) -> None:
         """Refuse a channel that is older than it was believed here before, or gone."""
-        pointer = resolved.pointer
-        known = cache.recall(opened.keys.by_id).channels
-        if pointer is None:
-            default = f"{self._reference.stack}/{DEFAULT_CHANNEL}"
-            if isinstance(self._reference.choice, Unspecified) and default in known:
-                raise TrustError(
-                    f"{self._reference.stack} of {opened.fqrn} had a channel {DEFAULT_CHANNEL}, and it is gone",
-                    hint="nothing signed says which release is meant: name one by its digest",
-                )
-            return
-        for what, version, seen in (
-            (str(pointer.channel), pointer.version, known.get(f"{pointer.stack}/{pointer.channel}", 0)),
-            (ROOT_PATH, resolved.root_version, known.get(ROOT_PATH, 0)),
+        known = self._recall(opened)
+        if resolved.believed is not None:
+            known.check(resolved.believed)
+        elif isinstance(self._reference.choice, Unspecified) and known.knows(
+            self._reference.stack, DEFAULT_CHANNEL
         ):
-            if version < seen:
-                raise TrustError(
-                    f"{pointer.stack}@{pointer.channel} of {opened.fqrn}: {what} has version {version}, "
-                    f"this node has already seen {seen}",
-                    hint="the source is behind or serves an old state: use another one",
-                )
+            raise TrustError(
+                f"{self._reference.stack} of {opened.fqrn} had a channel {DEFAULT_CHANNEL}, and it is gone",
+                hint="nothing signed says which release is meant: name one by its digest",
+            )
 
     def _bring(self, opened: Opened, resolved: Resolved, selection: Selection, cache: Cache) -> str:
         """Have everything on this node, and say where the repository's tree is."""
@@ -168,6 +201,8 @@ class Launch:
         release = resolved.release
         needed = hydrate.needed(release, resolved.digest, selection.chosen)
         self._placed = tuple(cache.placed(unit) for unit, _ in needed)
+        # Before anything is looked for: what is seen from now on stays.
+        self._lease = Usage(cache, self._node.now).begin(tuple(unit for unit, _ in reversed(needed)))
         if not hydrate.lacking(needed, cache.has):
             return cache.root
         self._check_replacement(cache, resolved, needed)
@@ -186,10 +221,26 @@ class Launch:
             planned = hydrate.plan(opened.snapshot, verified, selection.chosen, have=cache.has)
             if not self._node.env.get("HEADSTART_QUIET"):
                 say(f"fetching up to {planned.size / 1e6:.1f} MB into {cache.directory}")
+            self._make_room(cache, planned)
+            _give_back_memory()
             hydrate.apply(planned, opened.snapshot, cache)
             if not hydrate.lacking(needed, cache.has):
                 break
         return cache.root
+
+    def _make_room(self, cache: Cache, planned: hydrate.Hydration) -> None:
+        """Keep the cache within its quota, as far as nobody runs on what is in it."""
+        quota = self._anchors.site_of(cache.fqrn).cache_quota
+        if quota is None or not planned.size:
+            return
+        kept = frozenset(cache.file(item.record, item.mtime) for item in planned.wanted())
+        wish = prune.Wish(limit=max(0, quota - planned.size), kept=kept)
+        done = prune.apply(cache.directory, wish, uid=self._node.uid, now=self._node.now)
+        if not done.enough and not self._node.env.get("HEADSTART_QUIET"):
+            say(
+                f"the cache will have {(done.after + planned.size) / 1e6:.1f} MB, more than its quota of "
+                f"{quota / 1e6:.1f} MB: the rest is in use"
+            )
 
     def _check_replacement(self, cache: Cache, resolved: Resolved, needed: hydrate.Needed) -> None:
         """Refuse other bytes for what is here already, unless a channel or a digest vouches for them."""
@@ -197,8 +248,8 @@ class Launch:
         if resolved.pointer is not None or (isinstance(choice, DigestPrefix) and choice.pins):
             return
         for unit, digests in needed:
-            here = hydrate.plain_digest(cache.digest_of(unit)) if cache.exists(unit) else ""
-            wanted = hydrate.plain_digest(digests[0])
+            here = plain_digest(cache.digest_of(unit)) if cache.exists(unit) else ""
+            wanted = plain_digest(digests[0])
             if here not in ("", wanted):
                 raise TrustError(
                     f"{unit} is sha256:{here} in {cache.directory}, and sha256:{wanted} in the repository",
@@ -206,19 +257,18 @@ class Launch:
                 )
 
     def _remember(self, cache: Cache, opened: Opened, resolved: Resolved) -> None:
-        if opened.snapshot is None:
-            return
-        pointer = resolved.pointer
-        channels: dict[str, int] = {}
         # What a channel said in the past is no news.
-        if pointer is not None and self._past is None:
-            channels = {f"{pointer.stack}/{pointer.channel}": pointer.version, ROOT_PATH: resolved.root_version}
-        try:
-            cache.remember(opened.keys.by_id, Memory(seen=opened.snapshot.seen, channels=channels))
-        except CacheError:
-            # A cache that an administrator filled and nobody else may write serves as it is.
-            if os.access(cache.root, os.W_OK):
-                raise
+        believed = [resolved.believed] if resolved.believed is not None and self._past is None else []
+        seen = opened.snapshot.seen if opened.snapshot is not None else None
+        memory = memory_of(seen, believed)
+        for place in self._memories(opened) if seen is not None or believed else ():
+            try:
+                place.remember(opened.keys.by_id, memory)
+            except CacheError:
+                # Neither a cache that an administrator filled and nobody else may write is a reason to fail,
+                # nor a mounted repository, which needs no cache, nor the node's memory, which is root's.
+                if seen is not None and place.root == cache.root and os.access(cache.root, os.W_OK):
+                    raise
 
     def become(self, ready: Ready) -> NoReturn:
         """Turn this process into Julia."""
@@ -246,7 +296,7 @@ class Launch:
         opened, resolved = ready.opened, ready.resolved
         record = Shortcut()
         record.created = int(self._node.now)
-        ends = [resolved.pointer.expires] if resolved.pointer and self._past is None else []
+        ends = [resolved.believed.expires] if resolved.believed and self._past is None else []
         ttl = DEFAULT_TTL
         if opened.snapshot is not None:
             ends.append(opened.snapshot.valid_until)
@@ -260,6 +310,7 @@ class Launch:
         record.said = ready.said
         record.argv, record.drops, record.needs = taken.argv, taken.drops, taken.needs
         record.sets = tuple(taken.sets.items())
+        record.lease = self._lease
         record.binds = tuple((bind.source, bind.target) for bind in taken.binds)
         record.stamps = tuple(self._stamps(opened.source, resolved))
         return record
@@ -282,6 +333,12 @@ class Launch:
             path = source.root + pointer_path(resolved.pointer.stack, resolved.pointer.channel)
             stamps.append((path, shortcut.stamp(path)))
         return stamps
+
+
+def _give_back_memory() -> None:
+    """Have glibc return large blocks to the system when they are free; left alone it learns to keep them."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 17)
 
 
 def _sentence(reference: Reference, resolved: Resolved, selection: Selection) -> str:

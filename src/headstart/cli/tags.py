@@ -6,12 +6,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headstart.cli.reading import counted, size_text, time_text, write, write_json
+from headstart.cli.storages import add_storage_arguments, storage_of, stratum_on
 from headstart.console import Console
 from headstart.cvmfs.history import Tag
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.past import ByHash, ByRevision, ByTag, Selector
 from headstart.cvmfs.signature import LETTER_LIMIT, Letter
-from headstart.errors import ConfigurationError, StorageError
+from headstart.errors import ConfigurationError, MissingError, StorageError
 from headstart.keys import RepositoryKeys, load_keys, load_public
 from headstart.names import Fqrn
 from headstart.repository import (
@@ -30,8 +31,7 @@ from headstart.repository import (
 from headstart.repository.rollback import UNDO
 from headstart.repository.tags import Planner
 from headstart.snapshot import Snapshot
-from headstart.store import DirectoryStore
-from headstart.stratum import DirectoryStratum
+from headstart.store import NewStorage
 
 _WORDS = {
     TagAction.ADD: "added",
@@ -128,7 +128,7 @@ def _add_state(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_target(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--storage", required=True, metavar="DIR", help="the repository's storage")
+    add_storage_arguments(parser)
     parser.add_argument("--keys", required=True, metavar="KEYDIR", help="the directory of its keys")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -143,21 +143,25 @@ def _state(args: argparse.Namespace) -> Selector | None:
     return None
 
 
-def name_of(store: DirectoryStore) -> Fqrn:
+def name_of(store: NewStorage) -> Fqrn:
     """The repository that a storage says it is; its keys prove it afterwards.
 
     Raises:
         StorageError: no repository.
     """
-    if not store.has(MANIFEST_FILE):
-        raise StorageError(f"{store.root} is no repository", hint="make one first: headstart repo create")
-    letter = Letter.cut(store.read(MANIFEST_FILE, limit=LETTER_LIMIT), what=MANIFEST_FILE)
+    try:
+        published = store.read(MANIFEST_FILE, limit=LETTER_LIMIT)
+    except MissingError as error:
+        raise StorageError(
+            f"{store.name} is no repository", hint="make one first: headstart repo create"
+        ) from error
+    letter = Letter.cut(published, what=MANIFEST_FILE)
     return Manifest.from_bytes(letter.text).fqrn
 
 
-def target_of(args: argparse.Namespace) -> tuple[DirectoryStore, RepositoryKeys]:
+def target_of(args: argparse.Namespace) -> tuple[NewStorage, RepositoryKeys]:
     """Storage and keys that the arguments name."""
-    store = DirectoryStore(args.storage)
+    store = storage_of(args)
     return store, load_keys(args.keys, name_of(store))
 
 
@@ -219,12 +223,12 @@ def tag_json(tag: Tag) -> dict[str, Any]:
 
 
 def _list(args: argparse.Namespace) -> int:
-    store = DirectoryStore(args.storage)
+    store = storage_of(args)
     fqrn = name_of(store)
     # The public key is enough to look.
     masters = load_public(args.keys, fqrn)
     now = datetime.now(UTC)
-    snapshot = Snapshot.open(DirectoryStratum(store.root), keys=masters, fqrn=fqrn, now=now)
+    snapshot = Snapshot.open(stratum_on(store), keys=masters, fqrn=fqrn, now=now)
     history = snapshot.history()
     # As the real tool lists them.
     tags = sorted(history.tags if history is not None else (), key=lambda tag: (-tag.timestamp, -tag.revision))

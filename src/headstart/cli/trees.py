@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from headstart.cli.storages import in_bucket
 from headstart.cli.tags import target_of
 from headstart.console import Console
 from headstart.cvmfs.balance import Weights
@@ -36,6 +37,22 @@ _TREE_ONLY = {
     "uncompressed": "--uncompressed",
     "state": "--state",
     "checksum": "--checksum",
+}
+_NOT_VIA = {
+    "storage": "--storage",
+    "s3_config": "--s3-config",
+    "keys": "--keys",
+    "channel": "--channel",
+    "auto_tag": "--auto-tag",
+    "auto_tag_days": "--auto-tag-days",
+    "owner": "--owner",
+    "nanoseconds": "--nanoseconds",
+    "autocatalogs": "--autocatalogs",
+    "max_weight": "--max-weight",
+    "min_weight": "--min-weight",
+    "dirtab": "--dirtab",
+    "uncompressed": "--uncompressed",
+    "state": "--state",
 }
 
 
@@ -70,6 +87,46 @@ def add_tree_arguments(parser: argparse.ArgumentParser) -> None:
     tree.add_argument("--checksum", action="store_true", help="read every file, whatever is remembered")
 
 
+def add_via_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what concerns a Stratum 0 of the site's own."""
+    group = parser.add_argument_group(
+        "a Stratum 0 of the site's own",
+        "instead of --storage and --keys, on that machine, by whom may publish there",
+    )
+    group.add_argument(
+        "--via", choices=("cvmfs_server",), help="publish in a transaction of this program, with rsync"
+    )
+    group.add_argument("--fqrn", metavar="NAME", help="the repository, where no stage says it")
+
+
+def check_target(args: argparse.Namespace) -> None:
+    """See that it is said who publishes, and that nothing is asked of whom that cannot do it.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    if args.via is None:
+        for name in ("storage", "keys"):
+            if getattr(args, name) is None:
+                raise ConfigurationError(
+                    f"--{name} is missing", hint="name it, or use --via cvmfs_server on a Stratum 0"
+                )
+        if args.fqrn is not None:
+            raise ConfigurationError("--fqrn is of --via", hint="the storage says which repository it is")
+        return
+    for name, word in _NOT_VIA.items():
+        if getattr(args, name):
+            raise ConfigurationError(
+                f"{word} is not for --via {args.via}",
+                hint="channels need Headstart's own keys; everything else is in the Stratum 0's configuration",
+            )
+    if (args.fqrn is None) == (args.stage is None):
+        raise ConfigurationError(
+            "a stage says its repository itself, and a tree does not",
+            hint="give --fqrn NAME with --tree and --delete only",
+        )
+
+
 def check_words(args: argparse.Namespace) -> None:
     """See that the words are of one kind of publication.
 
@@ -99,7 +156,7 @@ def run_tree(args: argparse.Namespace, env: Mapping[str, str], tagging: Tagging)
     """Publish a directory, or remove a path."""
     now = datetime.now(UTC)
     console = Console(sys.stderr)
-    at = _path_of(args.at if args.delete is None else args.delete)
+    at = path_of(args.at if args.delete is None else args.delete)
     target = target_of(args)
     means = Means(recipe=_recipe(args), tagging=tagging)
     if args.delete is not None:
@@ -114,7 +171,12 @@ def run_tree(args: argparse.Namespace, env: Mapping[str, str], tagging: Tagging)
     return 0
 
 
-def _path_of(word: str) -> bytes:
+def path_of(word: str) -> bytes:
+    """A path of the repository; empty for its root.
+
+    Raises:
+        ConfigurationError, ImmutableError: it is none, or one that trees are not published to.
+    """
     if not word.startswith("/"):
         raise ConfigurationError(f"{word} is no path of a repository", hint="it begins with a slash")
     at = os.fsencode(word.rstrip("/"))
@@ -199,7 +261,8 @@ def _default_state(args: argparse.Namespace, at: bytes, env: Mapping[str, str]) 
     states = env.get("XDG_STATE_HOME") or (f"{home}/.local/state" if home else None)
     if states is None:
         return None
-    places = (os.path.realpath(args.storage), os.path.realpath(args.tree))
+    storage = args.storage if in_bucket(args.storage) else os.path.realpath(args.storage)
+    places = (storage, os.path.realpath(args.tree))
     key = hashlib.sha256(b"\0".join((*map(os.fsencode, places), at))).hexdigest()
     return f"{states}/headstart/trees/{key[:32]}.sqlite"
 

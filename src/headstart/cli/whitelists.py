@@ -7,13 +7,21 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headstart.cli.reading import time_text, write, write_json
+from headstart.cli.storages import add_storage_arguments, storage_of
 from headstart.cli.tags import name_of
 from headstart.console import Console
 from headstart.cvmfs.renewal import WHITELIST_DAYS, Renewal, Request, Terms, entries_of
 from headstart.cvmfs.signature import LETTER_LIMIT, CertificateFingerprint
 from headstart.cvmfs.trust import MasterKeys
 from headstart.errors import ConfigurationError, StorageError
-from headstart.keys import create_successor, load_keys, load_master_key, load_public, read_certificate
+from headstart.keys import (
+    create_successor,
+    load_keys,
+    load_master_key,
+    load_public,
+    plan_successor,
+    read_certificate,
+)
 from headstart.names import Fqrn
 from headstart.publickeys import read_key_file
 from headstart.repository.whitelists import (
@@ -26,7 +34,7 @@ from headstart.repository.whitelists import (
     resign_manifest,
     sign_request,
 )
-from headstart.store import DirectoryStore
+from headstart.store import NewStorage
 
 _RESIGN = """\
 Sign the whitelist again before it expires. Without the master key at hand:
@@ -64,7 +72,7 @@ def add_resign(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--storage", metavar="DIR", help="the repository's storage")
+    add_storage_arguments(parser, required=False)
     parser.add_argument("--keys", required=True, metavar="KEYDIR", help="the directory of the keys")
     parser.add_argument(
         "--days", type=int, metavar="N", help=f"days that it is to be valid (default: {WHITELIST_DAYS})"
@@ -102,6 +110,7 @@ def add_rollover(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.add_argument("fqrn", metavar="FQRN", help="the repository's name")
     parser.add_argument("--keys", required=True, metavar="OLDDIR", help="the directory of the present keys")
     parser.add_argument("--to", required=True, metavar="NEWDIR", help="a directory for the next ones")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be made, write nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(perform=_roll_over)
 
@@ -110,7 +119,7 @@ def _resign(args: argparse.Namespace) -> int:
     _check_words(args)
     if args.sign is not None:
         return _sign(args)
-    store = DirectoryStore(args.storage)
+    store = storage_of(args)
     fqrn = name_of(store)
     if args.published:
         return _publish(args, store, fqrn)
@@ -164,7 +173,7 @@ def _terms(args: argparse.Namespace, letters: Letters) -> Terms:
     return Terms(days=days, add=add, revoke=tuple(revoke))
 
 
-def _publish(args: argparse.Namespace, store: DirectoryStore, fqrn: Fqrn) -> int:
+def _publish(args: argparse.Namespace, store: NewStorage, fqrn: Fqrn) -> int:
     keys = load_keys(args.keys, fqrn)
     now = datetime.now(UTC)
     console = Console(sys.stderr)
@@ -191,7 +200,7 @@ def _sign(args: argparse.Namespace) -> int:
     return _answer(args, renewal, file=args.output)
 
 
-def _apply(args: argparse.Namespace, store: DirectoryStore, masters: MasterKeys) -> int:
+def _apply(args: argparse.Namespace, store: NewStorage, masters: MasterKeys) -> int:
     data = read_key_file(args.apply)
     now = datetime.now(UTC)
     if args.dry_run:
@@ -251,13 +260,23 @@ def _answer(args: argparse.Namespace, renewal: Renewal, *, file: str | None = No
 
 def _roll_over(args: argparse.Namespace) -> int:
     fqrn = Fqrn(args.fqrn)
-    keys = create_successor(args.keys, args.to, fqrn, now=datetime.now(UTC))
     certificate = os.path.join(os.path.abspath(args.to), f"{fqrn}.crt")
-    Console(sys.stderr).step(
-        f"made the next keys of {fqrn} in {args.to}; nodes believe them when the whitelist names {certificate}"
-    )
+    console = Console(sys.stderr)
+    key_id = None
+    if args.dry_run:
+        for path in plan_successor(args.keys, args.to, fqrn):
+            word = "made anew" if path.endswith((".key", ".crt")) else f"a copy of the one in {args.keys}"
+            console.step(f"{path}: {word}")
+        console.step(f"then nodes have to be told: repo resign ... --add-certificate {certificate}")
+    else:
+        key_id = create_successor(args.keys, args.to, fqrn, now=datetime.now(UTC)).repository.keyid
+        console.step(
+            f"made the next keys of {fqrn} in {args.to}; nodes believe them when the whitelist names "
+            f"{certificate}"
+        )
     if args.json:
-        write_json({"fqrn": str(fqrn), "certificate": certificate, "key_id": keys.repository.keyid})
+        said = {"fqrn": str(fqrn), "certificate": certificate, "key_id": key_id, "dry_run": args.dry_run}
+        write_json(said)
     else:
         write(certificate)
     return 0

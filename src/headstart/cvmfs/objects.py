@@ -12,7 +12,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Final, NewType, Self
 
-from headstart.errors import CorruptError
+from headstart.errors import CorruptError, MissingToolError
 
 Revision = NewType("Revision", int)
 """Number of a published state of a repository; grows by one with each."""
@@ -43,7 +43,7 @@ class Algorithm(enum.Enum):
         """Hash ``data``.
 
         Raises:
-            CorruptError: this Python's OpenSSL offers no RIPEMD-160.
+            MissingToolError: this Python's OpenSSL offers no RIPEMD-160.
         """
         match self:
             case Algorithm.SHA1:
@@ -58,9 +58,9 @@ def _ripemd160(data: bytes | bytearray | memoryview) -> bytes:
     try:
         return hashlib.new("ripemd160", data).digest()
     except ValueError as error:
-        raise CorruptError(
-            "the repository uses RIPEMD-160, which this machine's OpenSSL does not offer",
-            hint="enable OpenSSL's legacy provider",
+        raise MissingToolError(
+            "the repository names its objects by RIPEMD-160, which this machine's OpenSSL does not offer",
+            hint="enable its legacy provider, or take OpenSSL 3.0.7 or later",
         ) from error
 
 
@@ -156,15 +156,15 @@ def inflate(stored: bytes, *, limit: int, what: str) -> bytes:
         content = stream.decompress(stored, limit + 1)
     except zlib.error as error:
         raise CorruptError(f"{what} is not a zlib stream ({error})") from error
-    check_inflated(content, ended=stream.eof, behind=len(stream.unused_data), limit=limit, what=what)
+    check_inflated(len(content), ended=stream.eof, behind=len(stream.unused_data), limit=limit, what=what)
     return content
 
 
-def check_inflated(content: bytes, *, ended: bool, behind: int, limit: int, what: str) -> None:
+def check_inflated(size: int, *, ended: bool, behind: int, limit: int, what: str) -> None:
     """What every way of inflating has to promise, whichever library it uses.
 
     Args:
-        content: what came out, at most one byte more than ``limit``.
+        size: bytes that came out, as far as they were let out.
         ended: whether the stream reached its end mark.
         behind: bytes that follow the end of the stream.
         limit: bytes of content allowed.
@@ -173,7 +173,7 @@ def check_inflated(content: bytes, *, ended: bool, behind: int, limit: int, what
     Raises:
         CorruptError: too much content, a stream cut short, or bytes behind it.
     """
-    if len(content) > limit:
+    if size > limit:
         raise CorruptError(f"{what} inflates to more than the {limit} bytes it should")
     if not ended:
         raise CorruptError(f"{what} is cut short: its zlib stream does not end")

@@ -6,10 +6,12 @@ from enum import Enum
 from typing import Final, Self
 
 from headstart.cvmfs.database import Database, write_database
+from headstart.cvmfs.manifest import Manifest
 from headstart.cvmfs.objects import Digest
 from headstart.errors import CorruptError
 from headstart.names import Fqrn
 
+REFLOG_FILE: Final = ".cvmfsreflog"
 _TABLES: Final = frozenset({"properties", "refs"})
 _SCHEMA: Final = """
 CREATE TABLE properties (key TEXT, value TEXT, CONSTRAINT pk_properties PRIMARY KEY (key));
@@ -86,3 +88,18 @@ class Reflog:
         fresh = {item.digest: item for item in references}
         kept = tuple(item for item in self.references if item.digest not in fresh)
         return type(self)(fqrn=self.fqrn, references=(*kept, *fresh.values()))
+
+
+def present(manifest: Manifest) -> tuple[Reference, ...]:
+    """What the log must have because the manifest names it."""
+    named = (
+        (manifest.root_catalog, ReferenceKind.CATALOG),
+        (manifest.certificate, ReferenceKind.CERTIFICATE),
+        (manifest.history, ReferenceKind.HISTORY),
+        (manifest.metainfo, ReferenceKind.METAINFO),
+    )
+    return tuple(
+        Reference(digest=digest, kind=kind, timestamp=manifest.timestamp)
+        for digest, kind in named
+        if digest is not None
+    )

@@ -139,7 +139,8 @@ class MasterKeys:
         record = self.signed(whitelist, fqrn=fqrn)
         if not record.valid(now):
             raise TrustError(
-                f"{WHITELIST_FILE} of {record.fqrn} expired on {record.ends:%Y-%m-%d at %H:%M} UTC",
+                f"{WHITELIST_FILE} of {record.fqrn} expired on {record.ends:%Y-%m-%d at %H:%M} UTC, and this "
+                f"machine's clock says {now:%Y-%m-%d %H:%M}",
                 hint="its owner must sign it again with the master key; check this machine's clock too",
             )
         return TrustedWhitelist(record)

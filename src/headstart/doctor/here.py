@@ -16,18 +16,26 @@ _LEAST_FILES: Final = 1_000
 _LITTLE_FILES: Final = 20_000
 _SHARED: Final = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cifs", "smb3", "afs", "9p", "fuse.sshfs")
 _ELSEWHERE: Final = "name a directory on a local disk with --cache or HEADSTART_CACHE"
-_VARIABLES: Final = frozenset(
+VARIABLES: Final = frozenset(
     {
         "CACHE",
+        "CACHE_QUOTA",
         "CPUINFO",
+        "JULIA",
+        "JULIA_VERSIONS",
         "PROXY",
         "QUIET",
+        "S3_ACL",
+        "S3_CONFIG",
         "SCRATCH",
         "SERVERS",
         "SESSION",
+        "STATE",
         "TARGET",
         "TEST_CVMFS",
+        "TEST_CVMFS_WALKS",
         "TEST_JULIAS",
+        "TEST_RADOSGW",
     }
 )
 """What Headstart reads, behind ``HEADSTART_``."""
@@ -264,7 +272,7 @@ def _headstart(found: Surroundings) -> Iterator[Finding]:
             "set HOME, or XDG_CACHE_HOME and HEADSTART_CACHE",
         )
     names = (name for name in found.variables if name.startswith("HEADSTART_"))
-    unknown = sorted(name for name in names if name.removeprefix("HEADSTART_") not in _VARIABLES)
+    unknown = sorted(name for name in names if name.removeprefix("HEADSTART_") not in VARIABLES)
     if unknown:
         yield warning("settings", f"{' '.join(unknown)}: nothing reads it", "see docs/node.md for the names")
     if not found.fast:

@@ -3,26 +3,41 @@
 For a publisher only versions and what is pointed at matter, and both are signed; dates are for nodes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final
 
 from headstart.channel import (
     LIMIT,
-    POINTER_TYPE,
     ROOT_PATH,
     WITHDRAWN_PATH,
+    Believed,
     Pointer,
     Root,
     Withdrawn,
+    history_path,
     pointer_path,
+    read_pointer,
     read_root,
 )
-from headstart.cvmfs.edition import Forest
+from headstart.cvmfs.edition import Edition, Forest
 from headstart.cvmfs.entry import Directory, Entry, Mountpoint
-from headstart.dsse import Envelope, verify
-from headstart.errors import ConfigurationError, CorruptError, MissingError, TrustError
-from headstart.names import ChannelName, StackName
-from headstart.repository.state import Repository
+from headstart.cvmfs.signing import Ed25519Signer
+from headstart.dsse import Envelope
+from headstart.errors import (
+    ConfigurationError,
+    CorruptError,
+    KeyFileError,
+    MissingError,
+    TrustError,
+    UnknownError,
+)
+from headstart.keys import RepositoryKeys
+from headstart.names import ChannelName, Fqrn, StackName
+from headstart.repository.create import small_file
+from headstart.repository.state import Repository, Settings
+from headstart.store import Transaction
 
 CHANNELS: Final = b"/channels"
 _ENDING: Final = ".json"
@@ -37,34 +52,35 @@ class Channels:
     """The state's catalogs."""
     root: Root
     withdrawn: Withdrawn
-    _known: dict[tuple[StackName, ChannelName], Pointer | None] = field(default_factory=dict)
+    _known: dict[tuple[StackName, ChannelName], Believed | None] = field(default_factory=dict)
 
     def pointer(self, stack: StackName, channel: ChannelName) -> Pointer | None:
         """Where a channel points, expired or not; None where there is none.
 
         Raises:
-            TrustError: signed by none of the keys that the master key vouches for, or another channel's.
+            TrustError: not signed by enough of the keys that the master key vouches for, or another channel's.
             CorruptError: no pointer.
         """
         key = (stack, channel)
         if key not in self._known:
-            self._known[key] = self._read(stack, channel)
-        return self._known[key]
+            data = self.content(pointer_path(stack, channel))
+            self._known[key] = (
+                None if data is None else read_pointer(data, root=self.root, stack=stack, channel=channel)
+            )
+        found = self._known[key]
+        return found.pointer if found is not None else None
 
-    def _read(self, stack: StackName, channel: ChannelName) -> Pointer | None:
-        path = pointer_path(stack, channel)
-        data = self.repository.content_in(self.forest, path.encode(), limit=LIMIT)
-        if data is None:
-            return None
-        where = f"{self.root.fqrn}: {path}"
-        envelope = Envelope.from_bytes(data, where=where)
-        payload = verify(
-            envelope, self.root.keys, threshold=self.root.threshold, payload_type=POINTER_TYPE, where=where
-        )
-        pointer = Pointer.from_bytes(payload, where=where)
-        if (pointer.fqrn, pointer.stack, pointer.channel) != (self.root.fqrn, stack, channel):
-            raise TrustError(f"{where} is the pointer {pointer.stack}@{pointer.channel} put in its place")
-        return pointer
+    def holds(self, stack: StackName, channel: ChannelName, root: Root) -> bool:
+        """Whether a channel's pointer, as it is signed now, would be believed by another statement of keys."""
+        data = self.content(pointer_path(stack, channel))
+        try:
+            return data is not None and bool(read_pointer(data, root=root, stack=stack, channel=channel))
+        except TrustError:
+            return False
+
+    def content(self, path: str) -> bytes | None:
+        """A statement's file; None where there is none."""
+        return self.repository.content_in(self.forest, path.encode(), limit=LIMIT)
 
     def last_version(self, stack: StackName, channel: ChannelName) -> int:
         """The highest version that nodes may have seen; 0 for a channel that never was."""
@@ -83,6 +99,107 @@ class Channels:
             except ConfigurationError:
                 continue
         return tuple(sorted(found))
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryTree:
+    """The present state's files, as readers see them (``published.PublishedTree``)."""
+
+    repository: Repository
+
+    @property
+    def fqrn(self) -> Fqrn:
+        """The repository."""
+        return self.repository.fqrn
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory, sorted."""
+        forest, at = self.repository.forest, path.encode()
+        if not isinstance(forest.lookup(at), Directory | Mountpoint):
+            raise UnknownError(f"there is no directory {path} in {self.fqrn}")
+        mounted = forest.mounted(at)
+        holder = mounted[0] if mounted is not None else forest.holder(at)
+        return sorted(entry.name.decode(errors="surrogateescape") for entry in holder.children(at))
+
+    def read(self, path: str, *, limit: int) -> bytes:
+        """A regular file."""
+        content = self.repository.content(path.encode(), limit=limit)
+        if content is None:
+            raise UnknownError(f"there is no file {path} in {self.fqrn}")
+        return content
+
+
+def signers_at_hand(keys: RepositoryKeys, root: Root) -> tuple[Ed25519Signer, ...]:
+    """Those of the channel keys in the key directory that the repository names.
+
+    Raises:
+        KeyFileError: there is none.
+    """
+    good = tuple(signer for signer in keys.channels if signer.keyid in root.keys)
+    if not good:
+        raise KeyFileError(
+            f"no channel key in the key directory is one that {root.fqrn} names in {ROOT_PATH}",
+            hint="use the key directory that the repository was created with, or let a new key be named: "
+            "headstart channel keys --add",
+        )
+    return good
+
+
+def enough_signers(keys: RepositoryKeys, root: Root) -> tuple[Ed25519Signer, ...]:
+    """The same, where they are enough for a pointer.
+
+    Raises:
+        KeyFileError: they are fewer than ``root`` asks for.
+    """
+    good = signers_at_hand(keys, root)
+    if len(good) < root.threshold:
+        raise KeyFileError(
+            f"channels of {root.fqrn} need {root.threshold} signatures, and the key directory has "
+            f"{len(good)} of the {len(root.keys)} keys",
+            hint="let the others sign: headstart promote STACK@WHICH CHANNEL --request FILE",
+        )
+    return good
+
+
+def put_statements(
+    edition: Edition, repository: Repository, files: Mapping[str, bytes], into: Transaction, now: datetime
+) -> None:
+    """Let small files be at their paths in the next state."""
+    settings = Settings(algorithm=repository.manifest.algorithm)
+    for path, content in sorted(files.items()):
+        edition.graft(small_file(path.encode(), content, into, repository.when(now), settings))
+
+
+def pointer_files(pointer: Pointer, signed: bytes) -> dict[str, bytes]:
+    """Where a pointer is to be: in its place, and among all that there were."""
+    return {pointer_path(pointer.stack, pointer.channel): signed, pointer.history_path: signed}
+
+
+def is_history(path: bytes) -> bool:
+    """Whether a path below ``/channels`` is one of what was, which a rollback leaves as it is."""
+    parts = path.decode(errors="replace").split("/")
+    return (len(parts) == 5 and parts[3].endswith(".history")) or (
+        len(parts) == 3 and parts[2].endswith(".root.json")
+    )
+
+
+def history_of(state: Channels, stack: StackName, channel: ChannelName) -> tuple[Pointer, ...]:
+    """All pointers that a channel ever had, the oldest first, as they say of themselves.
+
+    Enough to choose from, and nothing is believed because of it.
+    """
+    found: list[Pointer] = []
+    tree = RepositoryTree(state.repository)
+    directory = history_path(stack, channel)
+    try:
+        names = tree.names(directory)
+    except UnknownError:
+        return ()
+    for name in names:
+        path = f"{directory}/{name}"
+        envelope = Envelope.from_bytes(tree.read(path, limit=LIMIT), where=path)
+        found.append(Pointer.from_bytes(envelope.payload, where=path))
+    return tuple(found)
 
 
 def channels_of(repository: Repository, forest: Forest | None = None) -> Channels:

@@ -22,23 +22,21 @@ from headstart.cvmfs.history import TRUNK, Tag
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.objectkeys import Key, key_at, key_of, name_of
 from headstart.cvmfs.objects import Digest, Kind, ObjectName
-from headstart.cvmfs.reflog import Reference, ReferenceKind
+from headstart.cvmfs.reflog import REFLOG_FILE, Reference, ReferenceKind
 from headstart.cvmfs.tagcheck import HISTORY, REFLOG, examine_history, examine_reflog
 from headstart.cvmfs.trust import MasterKeys
 from headstart.errors import CorruptError, MissingError
 from headstart.inflating import inflate
 from headstart.names import Fqrn
 from headstart.repository.chain import check_chain, read_small
-from headstart.repository.references import KINDS, REFLOG_FILE
+from headstart.repository.references import KINDS
+from headstart.repository.replica import REPLICA_MARKER, SNAPSHOT_FILE
 from headstart.repository.report import Report
 from headstart.repository.states import Reader, Root, States
 from headstart.snapshot import HISTORY_LIMIT, METAINFO_LIMIT, fetch_object, stored_limit
 from headstart.store import Store
 from headstart.stratum import Stratum
 
-REPLICA_MARKER: Final = ".cvmfs_master_replica"
-_SNAPSHOT_FILE: Final = ".cvmfs_last_snapshot"
-"""What a Stratum 1 has: its log of references is its own, and the manifest's checksum is of another one."""
 _TXN: Final = "data/txn/"
 _MOST_HISTORIES: Final = 100_000
 
@@ -86,19 +84,24 @@ class _Check:
         self._explained: set[Key] = set()
         self._roots: set[Digest] = set()
         """Of the states that were looked at."""
+        self._replica = False
+        """Whether it is a Stratum 1: the manifest's checksum is of another log of references than its own."""
 
     def run(self, now: datetime) -> Report:
         report, subject = self._report, self._subject
         manifest = check_chain(self._stratum, subject.keys, subject.fqrn, now=now, report=report)
         for path in subject.lacking:
             report.add(Code.DIRECTORY_MISSING, path, "is missing, and the real tools do not make it")
-        if not self._exists(REPLICA_MARKER):
+        self._replica = self._exists(SNAPSHOT_FILE)
+        if not self._replica and not self._exists(REPLICA_MARKER):
             report.add(Code.FILE_MISSING, REPLICA_MARKER, "is missing, so no Stratum 1 will replicate this")
         if manifest is not None:
             self._state(manifest)
         if subject.store is not None:
             collected = self._storage(subject.store)
-            self._predecessors(collected, collectable=manifest is not None and manifest.garbage_collectable)
+            # A mirror need not have what its publisher has, and nobody takes snapshots of it.
+            collectable = self._replica or (manifest is not None and manifest.garbage_collectable)
+            self._predecessors(collected, collectable=collectable)
         self._explain({})
         report.roots = len(self._roots)
         report.complaints.sort(key=lambda found: (found.revision, found.path, found.code))
@@ -206,10 +209,9 @@ class _Check:
         except CorruptError as error:
             report.add(Code.REFLOG_DAMAGED, REFLOG, error.message)
             return
-        replica = self._exists(_SNAPSHOT_FILE)
-        if manifest.reflog is None and not replica:
+        if manifest.reflog is None and not self._replica:
             report.add(Code.REFLOG_CHECKSUM, REFLOG, "has no checksum in the manifest")
-        wanted = manifest.reflog if not replica else None
+        wanted = manifest.reflog if not self._replica else None
         if wanted is not None and wanted.algorithm.digest(data) != wanted:
             report.add(Code.REFLOG_CHECKSUM, REFLOG, f"is not the one of the manifest's checksum {wanted}")
         found = examine_reflog(data, manifest.fqrn)

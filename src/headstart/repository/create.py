@@ -1,9 +1,8 @@
 """Creating a repository: signed, and with nothing in it but the statement of its channel keys."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from headstart.channel import ROOT_PATH, Root
@@ -11,18 +10,21 @@ from headstart.cvmfs.edition import Edition, Graft, Manner
 from headstart.cvmfs.entry import Entry, File, Stat, name_of
 from headstart.cvmfs.history import History
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
-from headstart.cvmfs.objects import Algorithm, Kind, ObjectName, Revision, deflate
+from headstart.cvmfs.metainfo import MetaInfo
+from headstart.cvmfs.objects import Algorithm, Kind, ObjectName, Revision
 from headstart.cvmfs.reflog import Reflog
 from headstart.cvmfs.renewal import Terms, renew
 from headstart.cvmfs.signature import seal
 from headstart.cvmfs.signing import Signer
 from headstart.cvmfs.whitelist import WHITELIST_FILE
-from headstart.errors import Error, StorageError
+from headstart.errors import Error, KeyFileError, StorageError
 from headstart.keys import RepositoryKeys
-from headstart.names import Fqrn
+from headstart.repository.meta import put_metainfo
 from headstart.repository.state import Advance, Settings, advance, tag_of
-from headstart.store import DirectoryStore, Transaction
+from headstart.store import NewStorage, Transaction
 
+ROOT_DAYS: Final = 365
+"""How long a statement of channel keys is believed."""
 _REPLICA_MARKER: Final = ".cvmfs_master_replica"
 _DEFAULT: Final = Settings()
 
@@ -35,19 +37,19 @@ class AllKeys:
     master: Signer
 
 
-def create(store: DirectoryStore, all_keys: AllKeys, now: datetime, settings: Settings = _DEFAULT) -> Manifest:
-    """Make a repository in an empty directory.
+def create(store: NewStorage, all_keys: AllKeys, now: datetime, settings: Settings = _DEFAULT) -> Manifest:
+    """Make a repository in an empty storage.
 
     The manifest is written last: interrupted before, there is no repository yet, and doing it again makes one.
 
     Args:
-        store: where; the directory need not exist.
+        store: where; a directory need not exist.
         all_keys: of the repository.
         now: UTC.
         settings: what it is to be like.
 
     Raises:
-        StorageError: the directory is a repository already, is not empty, or cannot be written.
+        StorageError: the storage is a repository already, is not empty, or cannot be written.
         LockedError: somebody else is at it.
     """
     keys = all_keys.keys
@@ -56,7 +58,7 @@ def create(store: DirectoryStore, all_keys: AllKeys, now: datetime, settings: Se
     when = int(now.timestamp())
     with store.transaction() as into:
         if store.has(MANIFEST_FILE):
-            raise StorageError(f"{store.root} has just become a repository")
+            raise StorageError(f"{store.name} has just become a repository")
         into.replace(WHITELIST_FILE, whitelist(all_keys, now, settings.algorithm))
         into.replace(_REPLICA_MARKER, b"This file marks the repository as one that may be replicated.\n")
         manner = Manner(
@@ -67,12 +69,12 @@ def create(store: DirectoryStore, all_keys: AllKeys, now: datetime, settings: Se
             encode=settings.encode,
         )
         edition = Edition(None, manner)
-        root = Root(
-            fqrn=keys.fqrn, version=1, keys={keys.channel.keyid: keys.channel.public}, threshold=1
-        ).signed(all_keys.master)
-        edition.graft(small_file(ROOT_PATH.encode(), root, into, when, settings))
+        root = first_root(keys, now)
+        signed = root.signed(all_keys.master)
+        for path in (ROOT_PATH, root.history_path):
+            edition.graft(small_file(path.encode(), signed, into, when, settings))
         edited = edition.finish()
-        metainfo = _put_metainfo(keys.fqrn, into, settings.algorithm)
+        metainfo = put_metainfo(MetaInfo.new(keys.fqrn).to_bytes(), into, settings.algorithm)
         if edited.root is None:
             raise Error(
                 "a new repository came out without a root catalog", hint="report this fault of Headstart"
@@ -101,16 +103,39 @@ def create(store: DirectoryStore, all_keys: AllKeys, now: datetime, settings: Se
         return advance(step, now)
 
 
-def refuse_storage(store: DirectoryStore) -> None:
-    """Refuse a directory that a repository cannot be made in.
+def first_root(keys: RepositoryKeys, now: datetime) -> Root:
+    """The first statement of channel keys: those at hand, any of which may sign.
+
+    Raises:
+        KeyFileError: there is none.
+    """
+    if not keys.channels:
+        raise KeyFileError(
+            f"the key directory has no channel key of {keys.fqrn}",
+            hint=f"put {keys.fqrn}.channelkey there, or make one: headstart channel new-key",
+        )
+    start = now.astimezone(UTC).replace(microsecond=0)
+    return Root(
+        fqrn=keys.fqrn,
+        version=1,
+        keys={signer.keyid: signer.public for signer in keys.channels},
+        threshold=1,
+        issued=start,
+        expires=start + timedelta(days=ROOT_DAYS),
+        restarted=start,
+    )
+
+
+def refuse_storage(store: NewStorage) -> None:
+    """Refuse a storage that a repository cannot be made in.
 
     Raises:
         StorageError: it is a repository already, or is not empty.
     """
     if store.has(MANIFEST_FILE):
-        raise StorageError(f"{store.root} is a repository already", hint="publish to it, or name another place")
+        raise StorageError(f"{store.name} is a repository already", hint="publish to it, or name another place")
     if not store.is_empty():
-        raise StorageError(f"{store.root} is not empty", hint="name a directory that is empty or not there yet")
+        raise StorageError(f"{store.name} is not empty", hint="name a place that is empty or not there yet")
 
 
 def whitelist(all_keys: AllKeys, now: datetime, algorithm: Algorithm) -> bytes:
@@ -129,24 +154,3 @@ def small_file(path: bytes, content: bytes, into: Transaction, when: int, settin
     entry = File(name=name_of(path), stat=Stat(mode=0o644, mtime=when), size=len(content), digest=digest)
     entries: Mapping[bytes, Entry] = {path: entry}
     return Graft(path=path, entries=entries)
-
-
-def _put_metainfo(fqrn: Fqrn, into: Transaction, algorithm: Algorithm) -> ObjectName:
-    # Stock compression: a replica compresses this object again and files it under the name that it has here.
-    stored = deflate(json.dumps(_metainfo(fqrn), indent=2).encode() + b"\n")
-    name = ObjectName(digest=algorithm.digest(stored), kind=Kind.METAINFO)
-    into.put(name, stored)
-    return name
-
-
-def _metainfo(fqrn: Fqrn) -> Mapping[str, object]:
-    return {
-        "administrator": "",
-        "email": "",
-        "organisation": "",
-        "description": f"Julia releases of {fqrn}, published by Headstart",
-        "url": "",
-        "recommended-stratum0": "",
-        "recommended-stratum1s": [],
-        "custom": {},
-    }

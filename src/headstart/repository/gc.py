@@ -23,12 +23,15 @@ from headstart.cvmfs.catalog import Catalog
 from headstart.cvmfs.history import Tag
 from headstart.cvmfs.objectkeys import Key, key_at, key_of, keys_in, name_of
 from headstart.cvmfs.objects import Digest, Kind, ObjectName, inflate
-from headstart.cvmfs.reflog import Reference, ReferenceKind, Reflog
-from headstart.cvmfs.trust import CATALOG_LIMIT
+from headstart.cvmfs.reflog import REFLOG_FILE, Reference, ReferenceKind, Reflog, present
+from headstart.cvmfs.trust import CATALOG_LIMIT, MasterKeys
 from headstart.errors import CorruptError, MissingError, StorageError
 from headstart.keys import RepositoryKeys
-from headstart.repository.references import KINDS, LIMIT, REFLOG_FILE, present, read_whole, rewrite
+from headstart.names import Fqrn
+from headstart.repository.references import KINDS, LIMIT, Held, read_whole, rewrite
+from headstart.repository.replica import Replica, is_replica
 from headstart.repository.state import Repository
+from headstart.repository.statusfile import date_text, note
 from headstart.store import Store
 
 _CHECK: Final = "see what else is wrong: headstart repo check"
@@ -158,7 +161,7 @@ class Marks:
             ]
 
 
-def plan(repository: Repository, keep: Keep) -> tuple[Collection, tuple[Key, ...]]:
+def plan(repository: Held, keep: Keep) -> tuple[Collection, tuple[Key, ...]]:
     """What a collection will do, and the objects that it will delete, in that order; nothing is written.
 
     Raises:
@@ -191,16 +194,15 @@ def _unmarked(store: Store, marks: set[Key]) -> tuple[list[Key], int, int]:
     """Objects in storage without a mark, their bytes, and how many have one; what is no object stays."""
     condemned: list[Key] = []
     size = marked = 0
-    for number in range(256):
-        for listed in store.listing(f"data/{number:02x}/"):
-            key = key_at(listed.path)
-            if key is None:
-                continue
-            if key in marks:
-                marked += 1
-            else:
-                condemned.append(key)
-                size += listed.size
+    for listed in store.listing("data/"):
+        key = key_at(listed.path)
+        if key is None:
+            continue
+        if key in marks:
+            marked += 1
+        else:
+            condemned.append(key)
+            size += listed.size
     return condemned, size, marked
 
 
@@ -239,10 +241,46 @@ def collect(
             kept = tuple(item for item in log.references if item.digest in stays)
             rewrite(repository, into, Reflog(fqrn=log.fqrn, references=kept), now, collectable=True)
         into.delete(_paths(condemned))
+        note(store, into, {"last_gc": date_text(now)})
     return found
 
 
-def refuse(repository: Repository, *, enable: bool) -> None:
+def collect_mirror(
+    target: tuple[Store, MasterKeys, Fqrn],
+    keep: Keep,
+    now: datetime,
+    *,
+    announce: Callable[[Collection], None] = lambda _plan: None,
+) -> Collection:
+    """Collect garbage in a mirror, whose log of references is its own: nothing is signed again.
+
+    Args:
+        target: the mirror's storage, whom to trust, and which repository it is of.
+        keep: what to keep besides the present state and all tags.
+        now: UTC.
+        announce: told what will be done before anything is.
+
+    Raises:
+        StorageError: it is no mirror, the repository is not garbage-collectable, or it cannot be written.
+        LockedError: a snapshot is being taken.
+        MissingError, CorruptError: the log of references or a kept catalog is damaged or gone.
+        TrustError: the present state does not hold.
+    """
+    store, keys, fqrn = target
+    with store.transaction() as into:
+        replica = Replica.open(store, keys, fqrn, now)
+        refuse(replica, enable=False)
+        found, condemned = plan(replica, keep)
+        announce(found)
+        if found.choice.forgotten:
+            stays = {item.digest for item in found.choice.reflog}
+            kept = tuple(item for item in read_whole(replica).references if item.digest in stays)
+            into.replace(REFLOG_FILE, Reflog(fqrn=fqrn, references=kept).to_bytes())
+        into.delete(_paths(condemned))
+    return found
+
+
+def refuse(repository: Held, *, enable: bool) -> None:
     """Refuse a repository whose replicas were not told that states may go (format section 9.2).
 
     Raises:
@@ -251,7 +289,9 @@ def refuse(repository: Repository, *, enable: bool) -> None:
     if not repository.manifest.garbage_collectable and not enable:
         raise StorageError(
             f"{repository.fqrn} is not garbage-collectable: its manifest says G=no",
-            hint="to say G=yes in it from now on, use --enable",
+            hint="only its publisher can change that"
+            if is_replica(repository.store)
+            else "to say G=yes in it from now on, use --enable",
         )
 
 

@@ -7,26 +7,25 @@ is published. All that is new goes into one new revision, or none if nothing is 
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-from headstart.channel import ROOT_PATH, Pointer, pointer_path
+from headstart.channel import Pointer, pointer_path
 from headstart.cvmfs.edition import Graft
 from headstart.cvmfs.entry import Entry
 from headstart.cvmfs.objects import Revision
-from headstart.errors import ImmutableError, KeyFileError, TrustError
+from headstart.errors import ImmutableError, TrustError
 from headstart.ingest import Ingested, Progress, Recipe, ingest, verify
 from headstart.keys import RepositoryKeys
 from headstart.names import ChannelName
-from headstart.repository.channels import channels_of
-from headstart.repository.create import small_file
+from headstart.repository.channels import channels_of, enough_signers, pointer_files, put_statements
+from headstart.repository.pointing import POINTER_DAYS, Terms, point
 from headstart.repository.state import NO_TAGS, Repository, Settings, Tagging
 from headstart.stage import StagedRelease, StagedTree
 from headstart.store import Store
 from headstart.tree import Source, Staged
 
-POINTER_DAYS: Final = 30
 _RECORD_LIMIT: Final = 1 << 28
 
 
@@ -145,28 +144,16 @@ def _next_pointer(
 ) -> Pointer | None:
     """The pointer to publish; None if the present one says the same and lives on for half its time."""
     state = channels_of(repository)
-    root = state.root
-    if repository.keys.channel.keyid not in root.keys:
-        raise KeyFileError(
-            f"the channel key in the key directory is not one that {repository.fqrn} names in {ROOT_PATH}",
-            hint="use the key directory that the repository was created with",
-        )
+    enough_signers(repository.keys, state.root)
     release = staged.release
-    last = state.pointer(release.stack, channel.name)
-    same = last is not None and (last.release, last.digest) == (release.id, staged.digest)
-    if last is not None and same and last.expires - now > channel.valid / 2:
-        return None
-    start = now.astimezone(UTC).replace(microsecond=0)
-    return Pointer(
-        fqrn=repository.fqrn,
-        stack=release.stack,
-        channel=channel.name,
-        release=release.id,
-        digest=staged.digest,
-        version=state.last_version(release.stack, channel.name) + 1,
-        issued=start,
-        expires=start + channel.valid,
+    step = point(
+        state,
+        (release.stack, channel.name),
+        (release.id, staged.digest),
+        Terms(valid=channel.valid),
+        now,
     )
+    return step.pointer if step.changes else None
 
 
 def publish(
@@ -213,9 +200,9 @@ def publish(
             objects, stored = objects + taken.objects, stored + taken.stored
             edition.graft(_graft(tree.path, tree.entries, taken))
         if todo.pointer is not None:
-            content = todo.pointer.signed(keys.channel)
-            path = pointer_path(todo.pointer.stack, todo.pointer.channel).encode()
-            edition.graft(small_file(path, content, into, repository.when(now), settings))
+            signers = enough_signers(keys, channels_of(repository).root)
+            files = pointer_files(todo.pointer, todo.pointer.signed(*signers))
+            put_statements(edition, repository, files, into, now)
         manifest = repository.commit(edition.finish(), into, now, settings)
     return Published(plan=todo, revision=manifest.revision, objects=objects, stored=stored)
 

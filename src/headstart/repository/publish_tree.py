@@ -97,6 +97,9 @@ class _Rehearsal:
     def delete(self, paths: Iterable[str]) -> None:
         """Deletes nothing either."""
 
+    def remove(self, path: str) -> None:
+        """Nor does this."""
+
 
 def publish_tree(
     target: tuple[Store, RepositoryKeys],

@@ -7,20 +7,23 @@ section 13 knows it; whatever writes next puts it right.
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 
+from headstart.cvmfs.history import History
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
-from headstart.cvmfs.objects import Kind
-from headstart.cvmfs.reflog import Reference, ReferenceKind, Reflog
+from headstart.cvmfs.objects import Kind, ObjectName
+from headstart.cvmfs.reflog import REFLOG_FILE, ReferenceKind, Reflog, present
 from headstart.cvmfs.signature import LETTER_LIMIT, seal
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import CorruptError, MissingError
+from headstart.names import Fqrn
+from headstart.repository.replica import is_replica
 from headstart.repository.state import Repository
-from headstart.store import Transaction
+from headstart.store import Store, Transaction
 
-REFLOG_FILE: Final = ".cvmfsreflog"
 LIMIT: Final = 1 << 28
 _REPAIR: Final = "mend it first: headstart repo check --repair"
+_MIRROR_AGAIN: Final = "mend it first: headstart repo mirror writes it anew"
 KINDS: Final = {
     ReferenceKind.CATALOG: Kind.CATALOG,
     ReferenceKind.CERTIFICATE: Kind.CERTIFICATE,
@@ -30,42 +33,46 @@ KINDS: Final = {
 """What kind of object a reference is to."""
 
 
-def present(manifest: Manifest) -> tuple[Reference, ...]:
-    """What the log must have because the manifest names it."""
-    named = (
-        (manifest.root_catalog, ReferenceKind.CATALOG),
-        (manifest.certificate, ReferenceKind.CERTIFICATE),
-        (manifest.history, ReferenceKind.HISTORY),
-        (manifest.metainfo, ReferenceKind.METAINFO),
-    )
-    return tuple(
-        Reference(digest=digest, kind=kind, timestamp=manifest.timestamp)
-        for digest, kind in named
-        if digest is not None
-    )
+class Held(Protocol):
+    """A proven present state in its storage: a publisher's (``Repository``) or a mirror's (``Replica``)."""
+
+    @property
+    def store(self) -> Store:
+        """Where it is."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its manifest."""
+
+    @property
+    def fqrn(self) -> Fqrn:
+        """Its name."""
+
+    def fetch(self, name: ObjectName) -> bytes:
+        """An object as stored, compared with its name; ``MissingError``, ``CorruptError`` where it is not."""
+
+    def history(self) -> History:
+        """Its tags."""
 
 
-def read_whole(repository: Repository) -> Reflog:
+def read_whole(repository: Held) -> Reflog:
     """The log, where it can be relied on.
 
     Raises:
         MissingError, CorruptError: it is missing, damaged, or does not have what the manifest names.
     """
     where = f"{REFLOG_FILE} of {repository.fqrn}"
+    hint = _MIRROR_AGAIN if is_replica(repository.store) else _REPAIR
     try:
         reflog = Reflog.from_bytes(repository.store.read(REFLOG_FILE, limit=LIMIT), fqrn=repository.fqrn)
     except MissingError as error:
-        raise MissingError(
-            f"{where} is missing, so nobody knows which states there were", hint=_REPAIR
-        ) from error
+        raise MissingError(f"{where} is missing, so nobody knows which states there were", hint=hint) from error
     except CorruptError as error:
-        raise CorruptError(error.message, hint=_REPAIR) from error
+        raise CorruptError(error.message, hint=hint) from error
     known = {item.digest for item in reflog.references}
     for reference in present(repository.manifest):
         if reference.digest not in known:
-            raise CorruptError(
-                f"{where} does not have {reference.digest}, which the manifest names", hint=_REPAIR
-            )
+            raise CorruptError(f"{where} does not have {reference.digest}, which the manifest names", hint=hint)
     return reflog
 
 

@@ -17,13 +17,13 @@ from headstart.cvmfs.catalog import Catalog
 from headstart.cvmfs.history import History
 from headstart.cvmfs.objectkeys import Key, key_at
 from headstart.cvmfs.objects import Digest, Kind, ObjectName, inflate
-from headstart.cvmfs.reflog import Reference, ReferenceKind, Reflog
+from headstart.cvmfs.reflog import REFLOG_FILE, Reference, ReferenceKind, Reflog, present
 from headstart.cvmfs.tagcheck import examine_reflog
 from headstart.cvmfs.trust import CATALOG_LIMIT
 from headstart.errors import CorruptError, MissingError
 from headstart.keys import RepositoryKeys
 from headstart.repository.gc import Marks
-from headstart.repository.references import KINDS, LIMIT, REFLOG_FILE, present, rewrite
+from headstart.repository.references import KINDS, LIMIT, rewrite
 from headstart.repository.state import Repository
 from headstart.snapshot import HISTORY_LIMIT
 from headstart.store import DirectoryStore, Store

@@ -7,7 +7,8 @@ with the real tool (format section 10).
 Channels do not go back by themselves: nodes refuse a pointer whose version is lower than one that they have
 seen. So a channel that pointed elsewhere then is signed anew, to where it pointed then, above its present
 version; one that did not exist then stays if its release is still there, and else is withdrawn, with a note of
-its version for the day that it comes again. The statement of keys stays the present one (docs/adr/0010).
+its version for the day that it comes again. The statement of keys stays the present one (docs/adr/0010), and
+so does the history of channels and statements.
 """
 
 from collections.abc import Callable
@@ -17,16 +18,25 @@ from enum import StrEnum
 
 from headstart.channel import ROOT_PATH, WITHDRAWN_PATH, Pointer, Withdrawn, pointer_path
 from headstart.cvmfs.edition import Edition, Forest, Graft, Manner
-from headstart.cvmfs.entry import Directory, Entry, Stat, name_of, parent_of
+from headstart.cvmfs.entry import Directory, Entry, Stat, name_of
+from headstart.cvmfs.forest import ancestors
 from headstart.cvmfs.history import TRUNK_PREVIOUS, Tag
 from headstart.cvmfs.manifest import Manifest
 from headstart.cvmfs.objects import Revision
 from headstart.cvmfs.past import ByTag, PastRoot, Selector
-from headstart.errors import ConfigurationError, Error, KeyFileError, MissingError
+from headstart.errors import ConfigurationError, Error, MissingError
 from headstart.keys import RepositoryKeys
 from headstart.names import Sha256
 from headstart.release import RELEASE_FILE
-from headstart.repository.channels import CHANNELS, Channels, channels_of, entries_below
+from headstart.repository.channels import (
+    CHANNELS,
+    Channels,
+    channels_of,
+    enough_signers,
+    entries_below,
+    is_history,
+    pointer_files,
+)
 from headstart.repository.create import small_file
 from headstart.repository.state import Repository, Settings, advance, tag_of
 from headstart.repository.tags import check_whole
@@ -173,7 +183,7 @@ def _channels(
             withdrawn = withdrawn.with_version(stack, channel, pointer.version)
         steps.append(ChannelStep(action=action, pointer=pointer, before=pointer))
     if any(step.action is ChannelAction.SIGN for step in steps):
-        _check_key(repository, present)
+        enough_signers(repository.keys, present.root)
     return tuple(steps), withdrawn
 
 
@@ -193,27 +203,22 @@ def _has(repository: Repository, forest: Forest, pointer: Pointer) -> bool:
     return data is not None and Sha256.of(data) == pointer.digest
 
 
-def _check_key(repository: Repository, present: Channels) -> None:
-    if repository.keys.channel.keyid not in present.root.keys:
-        raise KeyFileError(
-            f"the channel key in the key directory is not one that {repository.fqrn} names in {ROOT_PATH}",
-            hint="channels must be signed anew to go back: use the key directory of the repository",
-        )
-
-
 def _graft(
     repository: Repository, plan: RollbackPlan, into: Transaction, settings: Settings, now: datetime
 ) -> Graft | None:
     """``/channels`` of the next state; None where that of the target serves as it is."""
     then = entries_below(plan.forest, CHANNELS)
     present = entries_below(repository.forest, CHANNELS)
-    wanted = dict(then)
+    wanted = then | {path: entry for path, entry in present.items() if is_history(path)}
     for step in plan.channels:
         path = pointer_path(step.pointer.stack, step.pointer.channel).encode()
         match step.action:
             case ChannelAction.SIGN:
-                content = step.pointer.signed(repository.keys.channel)
-                wanted[path] = _written(path, content, repository, into, settings, now)
+                signers = enough_signers(repository.keys, channels_of(repository).root)
+                content = step.pointer.signed(*signers)
+                for place in pointer_files(step.pointer, content):
+                    at = place.encode()
+                    wanted[at] = _written(at, content, repository, into, settings, now)
             case ChannelAction.KEEP:
                 wanted[path] = present[path]
             case ChannelAction.WITHDRAW:
@@ -225,9 +230,8 @@ def _graft(
         wanted[path] = _written(path, plan.withdrawn.to_bytes(), repository, into, settings, now)
     if wanted == then or not wanted:
         return None
-    for path in sorted(wanted):
-        above = parent_of(path)
-        if above and above not in wanted:
+    for above in {above for path in wanted for above in ancestors(path)}:
+        if above not in wanted:
             wanted[above] = present.get(above) or Directory(
                 name=name_of(above), stat=Stat(mode=0o755, mtime=repository.when(now))
             )

@@ -18,7 +18,7 @@ from headstart.cvmfs.history import TRUNK, History, Tag, automatic_name
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName, Revision, deflate, inflate
 from headstart.cvmfs.past import ByHash, ByRevision, PastRoot, Selector, described, find
-from headstart.cvmfs.reflog import Reference, ReferenceKind, Reflog
+from headstart.cvmfs.reflog import REFLOG_FILE, ReferenceKind, Reflog, present
 from headstart.cvmfs.signature import LETTER_LIMIT, seal
 from headstart.cvmfs.trust import TrustedManifest
 from headstart.cvmfs.whitelist import WHITELIST_FILE
@@ -26,9 +26,9 @@ from headstart.deflating import fast
 from headstart.errors import CorruptError, Error, MissingError, StorageError, TrustError, UnknownError
 from headstart.keys import RepositoryKeys
 from headstart.names import Fqrn
-from headstart.store import Store, Transaction
+from headstart.repository.replica import refuse_replica
+from headstart.store import Store, Transaction, present_files
 
-REFLOG_FILE: Final = ".cvmfsreflog"
 _OBJECT_LIMIT: Final = 1 << 28
 _DAY: Final = 86400
 
@@ -96,13 +96,17 @@ class Repository:
         """Verify the present state with the keys' own public halves.
 
         Raises:
-            StorageError: no repository.
+            StorageError: no repository, or a mirror of one.
             TrustError: another repository's keys, an expired whitelist, a forged state.
             CorruptError, MissingError: an object is damaged or gone.
         """
-        if not store.has(MANIFEST_FILE):
-            raise StorageError(f"{store.name} is no repository", hint="make one first: headstart repo create")
-        published = store.read(MANIFEST_FILE, limit=LETTER_LIMIT)
+        try:
+            published = store.read(MANIFEST_FILE, limit=LETTER_LIMIT)
+        except MissingError as error:
+            raise StorageError(
+                f"{store.name} is no repository", hint="make one first: headstart repo create"
+            ) from error
+        refuse_replica(store)
         return cls(store, keys, _believe(store, keys, published, now))
 
     @property
@@ -233,7 +237,7 @@ class Repository:
                     hint="mend it first: headstart repo check --repair",
                 ) from error
             found = Reflog(fqrn=self.fqrn)
-        present = _references(manifest, manifest.timestamp)
+        heads = present(manifest)
         known = {item.digest for item in found.references}
         kinds = {
             ReferenceKind.CATALOG: Kind.CATALOG,
@@ -241,14 +245,10 @@ class Repository:
             ReferenceKind.HISTORY: Kind.HISTORY,
             ReferenceKind.METAINFO: Kind.METAINFO,
         }
-        kept = tuple(
-            item
-            for item in found.references
-            if self.store.has(ObjectName(digest=item.digest, kind=kinds[item.kind]).path)
-        )
-        return Reflog(
-            fqrn=self.fqrn, references=(*kept, *(item for item in present if item.digest not in known))
-        )
+        paths = [ObjectName(digest=item.digest, kind=kinds[item.kind]).path for item in found.references]
+        there = present_files(self.store, paths)
+        kept = tuple(item for item, path in zip(found.references, paths, strict=True) if path in there)
+        return Reflog(fqrn=self.fqrn, references=(*kept, *(item for item in heads if item.digest not in known)))
 
     def when(self, now: datetime) -> int:
         """The time of the next state: now, but never before the present one's."""
@@ -382,7 +382,7 @@ def advance(step: Advance, now: datetime) -> Manifest:
         tags = replace(step.history, previous=draft.history)
         history = _put(step, step.settings.encode(tags.to_bytes()), Kind.HISTORY)
     named = replace(draft, certificate=certificate, history=history)
-    reflog = step.reflog.published(_references(named, draft.timestamp)).to_bytes()
+    reflog = step.reflog.published(present(named)).to_bytes()
     manifest = replace(named, reflog=algorithm.digest(reflog))
     published = seal(manifest.to_bytes(), algorithm=algorithm, sign=step.keys.repository.sign_sha1)
     step.into.settle()
@@ -410,18 +410,6 @@ def check_catalog(new: NewCatalog) -> None:
         raise Error(
             f"a catalog came out wrong: {complaints[0]}", hint="this is a fault of Headstart: report it"
         )
-
-
-def _references(manifest: Manifest, when: int) -> tuple[Reference, ...]:
-    found = (
-        (manifest.root_catalog, ReferenceKind.CATALOG),
-        (manifest.certificate, ReferenceKind.CERTIFICATE),
-        (manifest.history, ReferenceKind.HISTORY),
-        (manifest.metainfo, ReferenceKind.METAINFO),
-    )
-    return tuple(
-        Reference(digest=digest, kind=kind, timestamp=when) for digest, kind in found if digest is not None
-    )
 
 
 def _believe(store: Store, keys: RepositoryKeys, published: bytes, now: datetime) -> TrustedManifest:

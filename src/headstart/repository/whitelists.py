@@ -25,6 +25,7 @@ from headstart.cvmfs.whitelist import WHITELIST_FILE, Whitelist
 from headstart.errors import MissingError, StorageError, TrustError
 from headstart.keys import RepositoryKeys
 from headstart.names import Fqrn
+from headstart.repository.replica import refuse_replica
 from headstart.repository.state import Repository, Settings
 from headstart.store import Store
 
@@ -46,12 +47,13 @@ class Letters:
         """Read them.
 
         Raises:
-            StorageError: no repository.
+            StorageError: no repository, or a mirror of one.
             TrustError: the whitelist is by another master key, or the manifest not by the certificate it names.
             CorruptError, MissingError: one is damaged, or the certificate is gone.
         """
         if not store.has(MANIFEST_FILE):
             raise StorageError(f"{store.name} is no repository", hint="make one first: headstart repo create")
+        refuse_replica(store)
         letter = Letter.cut(store.read(MANIFEST_FILE, limit=LETTER_LIMIT), what=MANIFEST_FILE)
         manifest = Manifest.from_bytes(letter.text)
         name = manifest.certificate_name

@@ -1,0 +1,152 @@
+"""What the commands that let channels point somewhere have in common."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from headstart.bundle import Bundle
+from headstart.channel import Pointer
+from headstart.cli.reading import counted, time_text, write, write_json
+from headstart.cli.storages import add_storage_arguments
+from headstart.cli.tags import target_of
+from headstart.console import Console
+from headstart.errors import ConfigurationError, StorageError
+from headstart.repository import Repository
+from headstart.repository.channels import channels_of, enough_signers
+from headstart.repository.pointing import POINTER_DAYS, Pointing, Terms, bundle_of
+from headstart.repository.statements import prove, publish_statements
+
+Planner = Callable[[Repository, datetime], Sequence[Pointing]]
+
+
+def add_target_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare where the repository and its keys are, and how to answer."""
+    add_storage_arguments(parser)
+    parser.add_argument("--keys", required=True, metavar="KEYDIR", help="the directory of its keys")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan, write nothing")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_pointing_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the same, with how the pointer is to be."""
+    add_target_arguments(parser)
+    parser.add_argument(
+        "--expires-days",
+        type=int,
+        default=POINTER_DAYS,
+        metavar="N",
+        help="days that the pointer is believed (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--request",
+        metavar="FILE",
+        help="publish nothing; write what others are to sign (headstart channel sign)",
+    )
+
+
+def terms_of(args: argparse.Namespace, *, renew: bool = False) -> Terms:
+    """How pointers are to be made."""
+    if not 1 <= args.expires_days <= 3650:
+        raise ConfigurationError(f"--expires-days {args.expires_days} is not from 1 to 3650")
+    return Terms(valid=timedelta(days=args.expires_days), renew=renew)
+
+
+def perform(args: argparse.Namespace, plan: Planner) -> int:
+    """Let channels point where the plan says: now, or when others have signed."""
+    now = datetime.now(UTC)
+    store, keys = target_of(args)
+    console = Console(sys.stderr)
+    steps: list[Pointing] = []
+
+    def make(repository: Repository) -> Bundle | None:
+        steps.extend(plan(repository, now))
+        talk(console, steps)
+        bundle = bundle_of(repository, steps)
+        if bundle is not None and args.request is None:
+            enough_signers(keys, channels_of(repository).root)
+        return bundle
+
+    if args.request is not None or args.dry_run:
+        repository = Repository.open(store, keys, now)
+        bundle = make(repository)
+        if args.request is None and bundle is not None:
+            prove(repository, bundle, now)
+        elif args.request is not None and bundle is not None and not args.dry_run:
+            write_bundle(args.request, bundle)
+            say_next(console, args.request, bundle)
+        revision = repository.manifest.revision
+    else:
+        manifest = publish_statements((store, keys), make, now)
+        revision = manifest.revision
+        console.step(f"{keys.fqrn} is at revision {revision}")
+    said = {"fqrn": str(keys.fqrn), "revision": revision, "dry_run": args.dry_run, "request": args.request}
+    answer(args, said, steps)
+    return 0
+
+
+def answer(args: argparse.Namespace, said: dict[str, Any], steps: Sequence[Pointing]) -> None:
+    """Print the data: for people a reference for each channel."""
+    if args.json:
+        write_json(said | {"channels": [step_json(step) for step in steps]})
+        return
+    for step in steps:
+        write(f"{step.pointer.stack}@{step.pointer.digest}")
+
+
+def talk(console: Console, steps: Sequence[Pointing]) -> None:
+    """Say what becomes of each channel."""
+    for step in steps:
+        console.step(f"{step.pointer.stack}@{step.pointer.channel}: {step_text(step)}")
+
+
+def step_text(step: Pointing) -> str:
+    """What becomes of a channel, in words."""
+    pointer, before = step.pointer, step.before
+    until = f"version {pointer.version}, until {pointer.expires:%Y-%m-%d}"
+    if not step.changes:
+        return f"points at {pointer.release} already, {until}"
+    if before is None:
+        return f"new, points at {pointer.release}, {until}"
+    if before.digest == pointer.digest:
+        return f"still points at {pointer.release}, {until} instead of {before.expires:%Y-%m-%d}"
+    return f"points at {pointer.release} instead of {before.release}, {until}"
+
+
+def step_json(step: Pointing) -> dict[str, Any]:
+    """The same in JSON."""
+    before = None if step.before is None else pointer_json(step.before)
+    return {"changes": step.changes, "pointer": pointer_json(step.pointer), "before": before}
+
+
+def pointer_json(pointer: Pointer) -> dict[str, Any]:
+    """A pointer in JSON."""
+    return {
+        "stack": str(pointer.stack),
+        "channel": str(pointer.channel),
+        "release": str(pointer.release),
+        "digest": pointer.digest.hex,
+        "version": pointer.version,
+        "issued": time_text(pointer.issued),
+        "expires": time_text(pointer.expires),
+    }
+
+
+def say_next(console: Console, path: str, bundle: Bundle) -> None:
+    """Say what is to be done with a file to sign."""
+    console.step(f"wrote {path} with {counted(len(bundle.statements), 'statement')} to be signed by others:")
+    console.step(f"  headstart channel sign {path} --keys KEYDIR")
+    console.step(f"  headstart channel apply {path} --storage DIR --keys KEYDIR")
+
+
+def write_bundle(path: str, bundle: Bundle) -> None:
+    """Write a file to carry, whole or not at all."""
+    part = f"{path}.part"
+    try:
+        with open(part, "wb") as stream:
+            stream.write(bundle.to_bytes())
+        os.replace(part, path)
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,128 @@
+"""A lease: an image that a process runs on is not taken out of the cache. On the shortest way to Julia.
+
+The process that takes it becomes Julia, and Julia holds it, with all that Julia starts. On a file system of
+this machine it is a read lock on the image's file in ``used/``, of the kind that belongs to the open file
+(``F_OFD_SETLK``, fcntl(2)): its descriptor outlives exec, and the kernel ends it with the last process that has
+it. ``flock`` would do the same, but whoever may read a file may have it for himself alone; for that, this kind
+asks who may write. Where other machines see the cache, a lease is a file in ``leases/`` that names the process
+(``headstart.holders``); whoever makes room judges it.
+
+The time of the file in ``used/`` is that of the last start, give or take a minute.
+"""
+
+import fcntl
+import os
+import time
+from importlib import import_module
+
+TYPE_CHECKING = False  # as in typing, which is slow to import
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SHARED = bytes(32)
+"""A read lock on a whole file, as ``struct flock`` has it: every field is nothing."""
+ALONE = b"\1" + bytes(31)
+"""The same as a write lock."""
+_TRIES = 20
+_PAUSE = 0.01
+_COARSE = 60
+_OUT_OF_THE_WAY = 200
+"""Descriptors below that are those that scripts and programs choose for themselves."""
+
+
+def hold(used: str, now: float) -> bool:
+    """Hold a lease by a lock, from now until this process, and whatever it becomes, ends.
+
+    Args:
+        used: the image's file in ``used/``.
+        now: seconds since 1970.
+
+    Returns:
+        False when it is not there, or is being taken out of the cache just now.
+    """
+    try:
+        descriptor = os.open(used, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        if not _locked(descriptor):
+            return False
+        try:
+            # The new one is inherited.
+            fcntl.fcntl(descriptor, fcntl.F_DUPFD, _OUT_OF_THE_WAY)
+        except (OSError, ValueError):
+            # So many descriptors may not be had here.
+            os.dup2(descriptor, os.dup(descriptor), inheritable=True)
+        _touch(descriptor, now)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def note(used: str, lease: str, holder: "Callable[[], str]", now: float) -> bool:
+    """Hold a lease by a file that names this process.
+
+    Args:
+        used: the image's file in ``used/``.
+        lease: the beginning of the file's name in ``leases/``.
+        holder: names this process.
+        now: seconds since 1970.
+
+    Returns:
+        False when it is not there, or is being taken out of the cache just now.
+    """
+    place = f"{lease}@{holder()}"
+    try:
+        os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    except OSError:
+        return False
+    try:
+        # First the lease, then this: whoever makes room moves ``used`` away first and looks for leases then, so
+        # one of us sees the other. A network file system asks its server when a file is opened, not at a stat.
+        descriptor = os.open(used, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        os.unlink(place)
+        return False
+    try:
+        _touch(descriptor, now)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def take(lease: "tuple[str, ...]", now: float) -> bool:
+    """Take a lease of the kind that an earlier start took: nothing, a lock's file, or that and a name.
+
+    Args:
+        lease: as ``headstart.usage`` describes it.
+        now: seconds since 1970.
+    """
+    if not lease:
+        return True
+    if len(lease) == 1:
+        return hold(lease[0], now)
+    # Only where the cache is on a network file system.
+    return note(lease[0], lease[1], import_module("headstart.holdername").holder, now)
+
+
+def _locked(descriptor: int) -> bool:
+    """Whether the lock is ours now; who makes room has it for a moment only."""
+    for number in range(_TRIES):
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, SHARED)
+        except (BlockingIOError, PermissionError):
+            time.sleep(_PAUSE * min(number, 3))
+        except OSError:
+            return False
+        else:
+            return True
+    return False
+
+
+def _touch(used: int, now: float) -> None:
+    if abs(now - os.fstat(used).st_mtime) > _COARSE:
+        try:  # noqa: SIM105  # contextlib is slow to import
+            os.utime(used)
+        except OSError:
+            # A cache that an administrator has filled.
+            pass
