@@ -59,6 +59,10 @@ _HINT: Final = (
 )
 
 
+class EnteredError(NamespaceError):
+    """A namespace was given, and then not the mounts: this process is of no use for another way any more."""
+
+
 class Bind:
     """A directory and where it is to be seen.
 
@@ -94,7 +98,8 @@ def enter(binds: tuple[Bind, ...]) -> None:
     """Move this process, for good, into a namespace in which each bind is to be seen.
 
     Raises:
-        NamespaceError: the kernel or the site does not allow it, or a source cannot be bound.
+        NamespaceError: the kernel or the site does not allow it.
+        EnteredError: it does, and then a source cannot be bound.
     """
     for bind in binds:
         name = bind.target.removeprefix(_PARENT + "/")
@@ -103,6 +108,19 @@ def enter(binds: tuple[Bind, ...]) -> None:
     libc = _Libc()
     here = _working_directory()
     _unshare(libc)
+    try:
+        _mount(libc, binds)
+    except NamespaceError as error:
+        raise EnteredError(error.message, hint=error.hint) from error
+    # The working directory still is a directory below the old root: look it up again.
+    if here:
+        try:  # noqa: SIM105  # contextlib is slow to import
+            os.chdir(here)
+        except OSError:
+            pass
+
+
+def _mount(libc: _Libc, binds: tuple[Bind, ...]) -> None:
     libc.mount("none", "/", None, _MS_REC | _MS_PRIVATE)
     if all(os.path.isdir(bind.target) for bind in binds):
         for bind in binds:
@@ -111,12 +129,6 @@ def enter(binds: tuple[Bind, ...]) -> None:
         _cover_parent(libc, binds)
     else:
         _new_root(libc, binds)
-    # The working directory still is a directory below the old root: look it up again.
-    if here:
-        try:  # noqa: SIM105  # contextlib is slow to import
-            os.chdir(here)
-        except OSError:
-            pass
 
 
 def try_out(binds: tuple[Bind, ...]) -> str:
@@ -278,7 +290,7 @@ def _unshare(libc: _Libc) -> None:
         _write("/proc/self/uid_map", f"{uid} {uid} 1")
         _write("/proc/self/gid_map", f"{gid} {gid} 1")
     except OSError as error:
-        raise NamespaceError(f"the user namespace cannot be set up ({error.strerror})", hint=_HINT) from error
+        raise EnteredError(f"the user namespace cannot be set up ({error.strerror})", hint=_HINT) from error
 
 
 def _write(path: str, text: str) -> None:

@@ -168,6 +168,14 @@ def save(cache: str, question: Question, shortcut: Shortcut) -> None:
             return
 
 
+def forget(cache: str, question: Question) -> None:
+    """Have the next start find out everything anew, as far as the record may be removed."""
+    try:
+        os.unlink(path_of(cache, question))
+    except OSError:
+        return
+
+
 def _new(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW, 0o644)
 

@@ -469,6 +469,31 @@ def test_a_server_that_hangs_is_left_after_a_while(site: Site, node: Node, serve
     assert time.monotonic() - start < 25
 
 
+NO_MOUNTS = """\
+#include <errno.h>
+int mount(const char *from, const char *to, const char *type, unsigned long flags, const void *data)
+{ errno = EACCES; return -1; }
+"""
+
+
+@needs_namespace
+def test_a_namespace_without_mounts_spoils_one_start_at_most(site: Site, node: Node, tmp_path: Path) -> None:
+    """A library in front of the system's refuses all mounts, as AppArmor does once a namespace is there."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("there is no C compiler here")
+    (tmp_path / "no.c").write_text(NO_MOUNTS)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", tmp_path / "no.so", tmp_path / "no.c"], check=True)
+    words = ("run", site.storage, "jets", "--key", site.key, "--", "x")
+    for _ in range(2):
+        assert_started(node.headstart(*words))
+    (record,) = (node.cache / "launches").iterdir()
+    done = node.headstart(*words, env={"LD_PRELOAD": str(tmp_path / "no.so")})
+    assert_refused(done, 14, "cannot be mounted")
+    assert not record.exists()
+    assert_started(node.headstart(*words))
+
+
 @needs_namespace
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can show a directory as a mount")
 def test_a_mounted_repository_is_used_in_place(site: Site, node: Node, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from importlib import import_module
 from headstart import shortcut as shortcuts
 from headstart.cli import printable
 from headstart.directories import own_part
-from headstart.errors import ConfigurationError, MissingError
+from headstart.errors import ConfigurationError, MissingError, NamespaceError
 from headstart.shortcut import Question, Shortcut
 
 TYPE_CHECKING = False  # as in typing, which is slow to import
@@ -282,7 +282,12 @@ def start(request: Request) -> int:
         return int(import_module("headstart.cli.checking").check(request, node, question))
     known = shortcuts.load(node.cache, question, uid=node.uid, now=node.now)
     if known is not None and not request.refresh and known.created <= node.now < known.fresh_until:
-        repeat(known, request, node)
+        try:
+            repeat(known, request, node)
+        except NamespaceError:
+            # The next start is to look for another way, which this process cannot go any more.
+            shortcuts.forget(node.cache, question)
+            raise
     import_module("headstart.cli.starting").start(request, node, question, known)
     return 1
 
@@ -310,7 +315,11 @@ def look_around(request: Request) -> Node:
 
 
 def repeat(known: Shortcut, request: Request, node: Node) -> None:
-    """Do again what was done before; comes back only if there is no namespace to be had any more."""
+    """Do again what was done before; comes back only if there is no namespace to be had any more.
+
+    Raises:
+        NamespaceError: there is one, and nothing can be mounted in it.
+    """
     if not node.env.get("HEADSTART_QUIET"):
         say(known.said)
     if known.binds:
@@ -322,6 +331,8 @@ def repeat(known: Shortcut, request: Request, node: Node) -> None:
                     for source, target in known.binds
                 )
             )
+        except namespace.EnteredError:
+            raise
         except namespace.NamespaceError:
             return
     become(known.argv + request.args, known.environment(node.env))
