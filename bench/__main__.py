@@ -65,7 +65,7 @@ def rows(
         ),
         (
             "hydrating the image, against a bare inflate, hash, write loop",
-            "≤ 1.5",
+            "≤ 1.15",
             f"{hydrate['ratio']:.2f}",
         ),
         ("publishing the release, against `tar` and `zstd -3 -T0`", "≤ 3", f"{publish['ratio']:.2f}"),
