@@ -41,7 +41,7 @@ HEADSTART_STATE     what this node has seen (default: /var/lib/headstart)
 CPUINFO = "/proc/cpuinfo"
 NO_HOME = "/dev/null/no-home"
 """Where nothing is and nothing can be made: a cache is needed only where something has to be fetched."""
-_STATE = "/var/lib/headstart"
+STATE = "/var/lib/headstart"
 _PLAIN = {
     "--key": "keys",
     "--blacklist": "blacklists",
@@ -104,7 +104,7 @@ class Node:
         self.now = time.time()
         self.cache, _ = cache_of(cache, env, self.uid)
         self.scratch, _ = _caches_of(env)
-        self.state = env.get("HEADSTART_STATE") or _STATE
+        self.state = env.get("HEADSTART_STATE") or STATE
         """Where root lets this node remember what any of its users may rely on."""
         self.cpuinfo_path = env.get("HEADSTART_CPUINFO") or CPUINFO
         self.cpuinfo = _read_cpuinfo(self.cpuinfo_path)
