@@ -331,6 +331,7 @@ def test_a_quota_that_is_no_size_is_refused_before_anything_is_fetched(site: Sit
         node.run(site.storage, site, env={"HEADSTART_CACHE_QUOTA": "-5"}), 10, "HEADSTART_CACHE_QUOTA"
     )
     assert node.files() == set()
+    assert not node.cache.exists()
 
 
 @needs_root
