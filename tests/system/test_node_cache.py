@@ -19,6 +19,7 @@ import pytest
 
 import nodes
 import publishing
+import releases
 from headstart.cli import main
 from headstart.names import ReleaseId
 from nodes import FaultyServer, Node, Site, assert_refused
@@ -248,6 +249,23 @@ def test_killed_at_random_moments_nothing_is_ever_wrong(
     # What a process that was killed while it cleared up has left, stays for a minute.
     left = list((node.cache / FQRN / "work").iterdir())
     assert [path for path in left if (path / ".lock").exists()] == []
+
+
+def test_the_next_release_takes_the_place_of_the_one_that_was_started_before(
+    node: Node, tmp_path: Path
+) -> None:
+    own = nodes.make_site(tmp_path / "own", image_size=50_000)
+    started(node.run(own.storage, own))
+    publishing.write_stage(
+        tmp_path / "next",
+        lambda made: replace(made, id=type(made.id)("fedcba9876543210")),
+        extra={"depot/large": releases.image_content("another", 50_000)},
+    )
+    own.publish(tmp_path / "next")
+    env = {"HEADSTART_CACHE_QUOTA": "100 kB", "HEADSTART_QUIET": ""}
+    started(node.run(own.storage, own, env=env))
+    (repository,) = json.loads(node.headstart("cache", "status", "--json").stdout)["repositories"]
+    assert [one["unit"].split("/")[2] for one in repository["images"]] == ["fedcba9876543210"]
 
 
 @pytest.mark.slow
