@@ -344,6 +344,18 @@ def test_wrong_words_are_one_sentence(node: Node, words: tuple[str, ...], code: 
     assert_refused(node.headstart("cache", *words), code, said)
 
 
+@pytest.mark.parametrize("words", [("cache", "status"), ("doctor",)])
+def test_a_working_directory_that_is_gone(node: Node, tmp_path: Path, words: tuple[str, ...]) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = "import os, sys; from headstart.cli import main; os.rmdir(os.getcwd()); sys.exit(main())"
+    done = subprocess.run(
+        (sys.executable, "-c", code, *words, "--cache", "here"),
+        env=node.environment(), capture_output=True, check=False, cwd=gone,
+    )  # fmt: skip
+    assert_refused(done, 10, "the working directory is not there any more")
+
+
 def test_a_quota_that_is_no_size_is_refused_before_anything_is_fetched(site: Site, node: Node) -> None:
     assert_refused(
         node.run(site.storage, site, env={"HEADSTART_CACHE_QUOTA": "-5"}), 10, "HEADSTART_CACHE_QUOTA"
