@@ -79,7 +79,8 @@ def cache_errors(place: str) -> Iterator[None]:
 def memory_is_sound(directory: str, *, uid: int) -> bool:
     """Whether a directory may be asked what this node has seen: it is there, and nobody else writes it."""
     try:
-        return not others_may_write(directory, uid=uid)
+        # With a slash behind it, a file is none.
+        return not others_may_write(f"{directory}/", uid=uid)
     except OSError:
         return False
 
@@ -280,8 +281,10 @@ class Cache:
             hint = "delete it, and this node trusts the repository as on the first day"
             raise CacheError(f"{path} is damaged: {error.message}", hint=hint) from error
         except OSError as error:
-            hint = "name a directory of your own with --cache or HEADSTART_CACHE"
-            raise CacheError(f"the cache cannot be read: {path} ({error.strerror})", hint=hint) from error
+            hint = "have it made readable, or name another place (--cache, HEADSTART_CACHE; HEADSTART_STATE)"
+            raise CacheError(
+                f"what was seen before cannot be read: {path} ({error.strerror})", hint=hint
+            ) from error
 
     def remember(self, anchors: Iterable[str], memory: Memory) -> None:
         """Keep what was believed, unless something newer is kept already.
@@ -295,7 +298,10 @@ class Cache:
             if before.merged(memory) == before:
                 continue
             with cache_errors(path):
+                fresh = not os.path.isdir(self.top)
                 make_directories(os.path.join(self.top, "locks"))
+                if fresh and self.uid == 0:
+                    os.chmod(self.top, 0o755)  # noqa: S103  # all of a node's users read it, whatever root's umask
             with self.lock("seen"), cache_errors(path):
                 write_atomically(path, self._recall(path).merged(memory).to_bytes())
 

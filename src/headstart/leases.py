@@ -30,7 +30,7 @@ _OUT_OF_THE_WAY = 200
 """Descriptors below that are those that scripts and programs choose for themselves."""
 
 
-def hold(used: str, now: float) -> bool:
+def hold(used: str, now: float) -> int | None:
     """Hold a lease by a lock, from now until this process, and whatever it becomes, ends.
 
     Args:
@@ -38,28 +38,28 @@ def hold(used: str, now: float) -> bool:
         now: seconds since 1970.
 
     Returns:
-        False when it is not there, or is being taken out of the cache just now.
+        Its descriptor; None when it is not there, or is being taken out of the cache just now.
     """
     try:
         descriptor = os.open(used, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
-        return False
+        return None
     try:
         if not _locked(descriptor):
-            return False
+            return None
         try:
             # The new one is inherited.
-            fcntl.fcntl(descriptor, fcntl.F_DUPFD, _OUT_OF_THE_WAY)
+            held = fcntl.fcntl(descriptor, fcntl.F_DUPFD, _OUT_OF_THE_WAY)
         except (OSError, ValueError):
             # So many descriptors may not be had here.
-            os.dup2(descriptor, os.dup(descriptor), inheritable=True)
+            held = os.dup2(descriptor, os.dup(descriptor), inheritable=True)
         _touch(descriptor, now)
     finally:
         os.close(descriptor)
-    return True
+    return held
 
 
-def note(used: str, lease: str, holder: "Callable[[], str]", now: float) -> bool:
+def note(used: str, lease: str, holder: "Callable[[], str]", now: float) -> str | None:
     """Hold a lease by a file that names this process.
 
     Args:
@@ -69,40 +69,55 @@ def note(used: str, lease: str, holder: "Callable[[], str]", now: float) -> bool
         now: seconds since 1970.
 
     Returns:
-        False when it is not there, or is being taken out of the cache just now.
+        That file; None when ``used`` is not there, or is being taken out of the cache just now.
     """
     place = f"{lease}@{holder()}"
     try:
         os.close(os.open(place, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
     except OSError:
-        return False
+        return None
     try:
         # First the lease, then this: whoever makes room moves ``used`` away first and looks for leases then, so
         # one of us sees the other. A network file system asks its server when a file is opened, not at a stat.
         descriptor = os.open(used, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         os.unlink(place)
-        return False
+        return None
     try:
         _touch(descriptor, now)
     finally:
         os.close(descriptor)
-    return True
+    return place
 
 
-def take(lease: "tuple[str, ...]", now: float) -> bool:
+def take(lease: "tuple[str, ...]", now: float) -> int | str | None:
     """Take a lease of the kind that an earlier start took: nothing, a lock's file, or that and a name.
 
     Args:
         lease: as ``headstart.usage`` describes it.
         now: seconds since 1970.
+
+    Returns:
+        What ``let_go`` takes; None when it cannot be had.
     """
     if not lease:
-        return True
+        return ""
     if len(lease) == 1:
         return hold(lease[0], now)
     # Only where the cache is on a network file system.
     return note(lease[0], lease[1], import_module("headstart.holdername").holder, now)
+
+
+def let_go(held: int | str) -> None:
+    """End a lease that was taken for what turned out not to be started."""
+    if isinstance(held, int):
+        os.close(held)
+    elif held:
+        try:  # noqa: SIM105  # contextlib is slow to import
+            os.unlink(held)
+        except OSError:
+            # A process that is gone is seen to be.
+            pass
 
 
 def _locked(descriptor: int) -> bool:

@@ -95,6 +95,8 @@ class Place:
     """Why it would not be used."""
     unwritable: str
     """Why a small file cannot be made there; nothing where it can."""
+    borrowed: bool
+    """Whether it is root's, and the user is another."""
     kind: str
     """Of file system."""
     free: int
@@ -195,7 +197,7 @@ class Facts:
     fuse: Fuse
     mounts: Mapping[str, Mount | Silence]
     """By path."""
-    place: Place | Silence
+    place: Place | Silence | None
     proxies: Mapping[str, ProxyAnswer | Silence]
     ways: Mapping[Way, Heard | Trouble | Silence]
     storage: Storage | Silence | None

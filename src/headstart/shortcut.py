@@ -16,7 +16,7 @@ import binascii
 import os
 
 from headstart.directories import make_directories, others_may_write
-from headstart.leases import take
+from headstart.leases import let_go, take
 
 _MAGIC = "headstart shortcut 4"
 _END = "end"
@@ -135,12 +135,22 @@ def load(cache: str, question: Question, *, uid: int, now: float = 0.0) -> Short
         return None
     shortcut = _decode(text, question)
     # First the lease, then the look: what is seen after it stays.
-    if shortcut is None or not take(shortcut.lease, now):
+    held = take(shortcut.lease, now) if shortcut is not None else None
+    if shortcut is None or held is None:
         return None
+    if _holds(shortcut):
+        return shortcut
+    # Else this very start would keep the last release from making room for the next.
+    let_go(held)
+    return None
+
+
+def _holds(shortcut: Shortcut) -> bool:
+    """Whether everything is as it was when the record was made."""
     for place, then in shortcut.stamps:
         if not then or then != _stamp_like(then, place):
-            return None
-    return shortcut if all(os.path.exists(place) for place in shortcut.needs) else None
+            return False
+    return all(os.path.exists(place) for place in shortcut.needs)
 
 
 def _stamp_like(then: str, place: str) -> str:

@@ -128,8 +128,10 @@ def _mounts() -> str:
         return ""
 
 
-def look_at_place(path: str, origin: str, *, uid: int) -> Place:
-    """A cache's directory, or the nearest one above it that is there."""
+def look_at_place(path: str, origin: str, *, uid: int) -> Place | None:
+    """A cache's directory, or the nearest one above it that is there; nothing where there is none to be had."""
+    if not path:
+        return None
     exists = os.path.isdir(path)
     near = path
     while not os.path.isdir(near) and near != os.path.dirname(near):
@@ -160,6 +162,7 @@ def look_at_place(path: str, origin: str, *, uid: int) -> Place:
         exists=exists,
         trouble=refused,
         unwritable=_try_to_write(near),
+        borrowed=exists and uid != 0 and os.stat(path).st_uid == 0,
         kind=kind_of(_mounts(), os.path.realpath(near)),
         free=disk.f_bavail * disk.f_frsize,
         size=disk.f_blocks * disk.f_frsize,

@@ -106,13 +106,13 @@ class Usage:
             self._cache.check()
             with self.gate():
                 self._announce(used, needs)
-                if self._by_lock() and hold(used, self._now):
+                if self._by_lock() and hold(used, self._now) is not None:
                     return (used,)
                 self._sweep()
                 lease = self._path("leases", key)
-                if note(used, lease, holder, self._now):
+                if note(used, lease, holder, self._now) is not None:
                     return used, lease
-        return (used,) if hold(used, self._now) else ()
+        return (used,) if hold(used, self._now) is not None else ()
 
     @contextlib.contextmanager
     def gate(self) -> Iterator[None]:

@@ -184,7 +184,7 @@ class TestDisk:
             fcntl.fcntl(reader, fcntl.F_OFD_SETLK, ALONE)
         child = os.fork()
         if child == 0:
-            os._exit(0 if take(lease, time.time()) else 1)
+            os._exit(0 if take(lease, time.time()) is not None else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         os.close(reader)
 

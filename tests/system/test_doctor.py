@@ -202,6 +202,20 @@ def test_a_server_behind_what_this_node_has_seen(node: Node, tmp_path: Path) -> 
         assert "this node has seen revision 3" in about(found, "strata")[0][1]
 
 
+def test_what_all_users_of_this_node_have_seen(site: Site, node: Node, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)
+    env = {"HEADSTART_STATE": str(state)}
+    assert node.run(site.storage, site, "x", env=env).returncode == 0
+    (memory,) = state.glob("*/seen-*.json")
+    memory.write_text(memory.read_text().replace('"revision": 2', '"revision": 9'))
+    ((grade, text),) = about(doctor(node, site.storage, "--key", site.key, **env), "strata")
+    assert (grade, "this node has seen revision 9" in text) == ("problem", True)
+    memory.write_text("junk")
+    ((grade, text),) = about(doctor(node, site.storage, "--key", site.key, **env), "settings")
+    assert (grade, f"{memory} is damaged" in text) == ("problem", True)
+
+
 def test_without_namespaces(node: Node, tmp_path: Path) -> None:
     words = [*without_namespaces(tmp_path), sys.executable, "-m", "headstart", "doctor", "--json"]
     done = subprocess.run(words, env=node.environment(), capture_output=True, check=False, cwd=node.root)
@@ -259,6 +273,9 @@ def test_settings_and_names_that_are_wrong(node: Node, server: FaultyServer) -> 
     assert about(doctor(node, HEADSTART_PROXI="x"), "settings")[0][1].startswith(
         "HEADSTART_PROXI: nothing reads"
     )
+    assert about(doctor(node, HEADSTART_CACHE_QUOTA="20 GB"), "settings") == []
+    ((grade, text),) = about(doctor(node, HEADSTART_CACHE_QUOTA="much"), "settings")
+    assert (grade, "'much' is no size" in text) == ("problem", True)
     wrong = node.headstart("doctor", "--timeout", "0")
     assert (wrong.returncode, wrong.stdout) == (10, b"")
 
@@ -293,4 +310,6 @@ def test_as_a_user_without_entry_and_home(node: Node) -> None:
         about(found, "kernel")[0][1].split(" -> ")[0].endswith("as user 4711, of whom the system has no entry")
     )
     assert about(found, "home")[0][0] == "warning"
-    assert about(found, "cache")[0][0] == "problem"
+    ((grade, text),) = about(found, "cache")
+    assert (grade, "there is no place for it" in text, "/dev/null" in text) == ("problem", True, False)
+    assert about(found, "disk") == []

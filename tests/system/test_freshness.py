@@ -1,6 +1,7 @@
 """What a node does with time and memory: expired channels, clocks, where it remembers; and rollbacks."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -180,6 +181,24 @@ def test_a_node_remembers_for_all_its_users_where_root_lets_it(site: Site, node:
     # A place that anybody may write says nothing.
     state.chmod(0o777)
     assert ready(site, other, datetime.now(UTC)).resolved.pointer is not None
+
+
+def test_a_file_is_no_memory(site: Site, node: Node, tmp_path: Path) -> None:
+    (tmp_path / "state").touch()
+    assert ready(site, node, datetime.now(UTC)).resolved.pointer is not None
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's memory is for all")
+def test_what_root_remembers_is_for_all_whatever_the_umask(site: Site, node: Node, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir(mode=0o755)
+    before = os.umask(0o077)
+    try:
+        ready(site, node, datetime.now(UTC))
+    finally:
+        os.umask(before)
+    assert memories(state)
+    assert (state / str(nodes.FQRN)).stat().st_mode & 0o777 == 0o755
 
 
 def test_a_memory_that_cannot_be_written_is_read_all_the_same(site: Site, node: Node, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import pytest
 
 import nodes
 import publishing
+import releases
 from headstart.cli import main
 from headstart.names import ReleaseId
 from nodes import FaultyServer, Node, Site, assert_refused
@@ -250,6 +251,23 @@ def test_killed_at_random_moments_nothing_is_ever_wrong(
     assert [path for path in left if (path / ".lock").exists()] == []
 
 
+def test_the_next_release_takes_the_place_of_the_one_that_was_started_before(
+    node: Node, tmp_path: Path
+) -> None:
+    own = nodes.make_site(tmp_path / "own", image_size=50_000)
+    started(node.run(own.storage, own))
+    publishing.write_stage(
+        tmp_path / "next",
+        lambda made: replace(made, id=type(made.id)("fedcba9876543210")),
+        extra={"depot/large": releases.image_content("another", 50_000)},
+    )
+    own.publish(tmp_path / "next")
+    env = {"HEADSTART_CACHE_QUOTA": "100 kB", "HEADSTART_QUIET": ""}
+    started(node.run(own.storage, own, env=env))
+    (repository,) = json.loads(node.headstart("cache", "status", "--json").stdout)["repositories"]
+    assert [one["unit"].split("/")[2] for one in repository["images"]] == ["fedcba9876543210"]
+
+
 @pytest.mark.slow
 def test_a_quota_makes_room_but_not_under_a_running_job(site: Site, node: Node) -> None:
     job = subprocess.Popen(
@@ -326,11 +344,24 @@ def test_wrong_words_are_one_sentence(node: Node, words: tuple[str, ...], code: 
     assert_refused(node.headstart("cache", *words), code, said)
 
 
+@pytest.mark.parametrize("words", [("cache", "status"), ("doctor",)])
+def test_a_working_directory_that_is_gone(node: Node, tmp_path: Path, words: tuple[str, ...]) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    code = "import os, sys; from headstart.cli import main; os.rmdir(os.getcwd()); sys.exit(main())"
+    done = subprocess.run(
+        (sys.executable, "-c", code, *words, "--cache", "here"),
+        env=node.environment(), capture_output=True, check=False, cwd=gone,
+    )  # fmt: skip
+    assert_refused(done, 10, "the working directory is not there any more")
+
+
 def test_a_quota_that_is_no_size_is_refused_before_anything_is_fetched(site: Site, node: Node) -> None:
     assert_refused(
         node.run(site.storage, site, env={"HEADSTART_CACHE_QUOTA": "-5"}), 10, "HEADSTART_CACHE_QUOTA"
     )
     assert node.files() == set()
+    assert not node.cache.exists()
 
 
 @needs_root

@@ -51,7 +51,7 @@ PROCESSORS = Processors(machine="x86_64", source="/proc/cpuinfo", flags=(V3,), m
 NAMESPACES = Namespaces(why_not="", bwrap="", bwrap_works=False, switches={})
 PLACE = Place(
     path="/home/me/.cache/headstart", origin="HOME", exists=True, trouble=None, unwritable="", kind="ext4",
-    free=10**11, size=10**12, free_files=10**7, noexec=False, read_only=False,
+    borrowed=False, free=10**11, size=10**12, free_files=10**7, noexec=False, read_only=False,
 )  # fmt: skip
 SURROUNDINGS = Surroundings(
     variables={"HOME": "/home/me"}, home="/home/me", entry=True, startup=(), julia="", temporary="", fast=True
@@ -152,6 +152,7 @@ def test_namespaces(changed: dict[str, Any], grade: Grade, words: tuple[str, ...
         ({"noexec": True}, "cache", Grade.PROBLEM, ("noexec",)),
         ({"unwritable": "Disk quota exceeded"}, "cache", Grade.WARNING, ("quota exceeded; what is in it",)),
         ({"unwritable": "Read-only file system", "exists": False}, "cache", Grade.PROBLEM, ("cannot be made",)),
+        ({"unwritable": "Permission denied", "borrowed": True}, "cache", Grade.NOTE, ("is root's",)),
         ({"kind": "nfs4"}, "cache", Grade.NOTE, ("is on nfs4",)),
         ({"free": 10**7}, "disk", Grade.PROBLEM, ("0.0 GB free", "make room")),
         ({"free": 10**9}, "disk", Grade.WARNING, ("1.0 GB free",)),

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any, assert_never
 
 from headstart.cli.reading import anchors_of, counted, time_text, write, write_json
-from headstart.cli.run import CPUINFO, cache_of
+from headstart.cli.run import CPUINFO, NO_HOME, STATE, cache_of
 from headstart.doctor import Case, Finding, Grade, diagnose, gather, worst
 from headstart.errors import ComplaintsError, ConfigurationError
 from headstart.nodefacts import Facts, Heard, Silence, Trouble, Way
@@ -66,8 +66,9 @@ def run(args: argparse.Namespace) -> int:
     case = Case(
         source=args.source,
         anchors=anchors_of(args),
-        cache=place,
+        cache="" if place.startswith(NO_HOME) else place,
         origin=origin,
+        state=env.get("HEADSTART_STATE") or STATE,
         cpuinfo=env.get("HEADSTART_CPUINFO") or CPUINFO,
         seconds=args.timeout,
     )

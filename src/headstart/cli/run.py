@@ -41,7 +41,7 @@ HEADSTART_STATE     what this node has seen (default: /var/lib/headstart)
 CPUINFO = "/proc/cpuinfo"
 NO_HOME = "/dev/null/no-home"
 """Where nothing is and nothing can be made: a cache is needed only where something has to be fetched."""
-_STATE = "/var/lib/headstart"
+STATE = "/var/lib/headstart"
 _PLAIN = {
     "--key": "keys",
     "--blacklist": "blacklists",
@@ -104,7 +104,7 @@ class Node:
         self.now = time.time()
         self.cache, _ = cache_of(cache, env, self.uid)
         self.scratch, _ = _caches_of(env)
-        self.state = env.get("HEADSTART_STATE") or _STATE
+        self.state = env.get("HEADSTART_STATE") or STATE
         """Where root lets this node remember what any of its users may rely on."""
         self.cpuinfo_path = env.get("HEADSTART_CPUINFO") or CPUINFO
         self.cpuinfo = _read_cpuinfo(self.cpuinfo_path)
@@ -137,7 +137,17 @@ def cache_of(option: str, env: "Mapping[str, str]", uid: int) -> tuple[str, str]
         option: the directory that the user names, or nothing.
         env: the user's environment.
         uid: the user.
+
+    Raises:
+        ConfigurationError: the path begins at a working directory that is not there any more.
     """
+    try:
+        return _cache_of(option, env, uid)
+    except FileNotFoundError as error:
+        raise _nowhere() from error
+
+
+def _cache_of(option: str, env: "Mapping[str, str]", uid: int) -> tuple[str, str]:
     for path, origin in ((option, "--cache"), (env.get("HEADSTART_CACHE", ""), "HEADSTART_CACHE")):
         if path:
             return own_part(os.path.abspath(path), uid), origin
@@ -309,9 +319,13 @@ def look_around(request: Request) -> Node:
         request.blacklists = tuple(map(os.path.abspath, request.blacklists))
         return Node(request.cache, dict(os.environ))
     except FileNotFoundError as error:
-        raise ConfigurationError(
-            "the working directory is not there any more", hint="go to another one, or name absolute paths"
-        ) from error
+        raise _nowhere() from error
+
+
+def _nowhere() -> ConfigurationError:
+    return ConfigurationError(
+        "the working directory is not there any more", hint="go to another one, or name absolute paths"
+    )
 
 
 def repeat(known: Shortcut, request: Request, node: Node) -> None:

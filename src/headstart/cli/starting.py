@@ -198,6 +198,8 @@ class Launch:
             return opened.source.root
         assert opened.snapshot is not None  # noqa: S101  # only a mount has none
         cache.check()
+        # Before anything is made: what is set may be no size.
+        quota = self._anchors.site_of(cache.fqrn).cache_quota
         release = resolved.release
         needed = hydrate.needed(release, resolved.digest, selection.chosen)
         self._placed = tuple(cache.placed(unit) for unit, _ in needed)
@@ -221,16 +223,15 @@ class Launch:
             planned = hydrate.plan(opened.snapshot, verified, selection.chosen, have=cache.has)
             if not self._node.env.get("HEADSTART_QUIET"):
                 say(f"fetching up to {planned.size / 1e6:.1f} MB into {cache.directory}")
-            self._make_room(cache, planned)
+            self._make_room(cache, planned, quota)
             _give_back_memory()
             hydrate.apply(planned, opened.snapshot, cache)
             if not hydrate.lacking(needed, cache.has):
                 break
         return cache.root
 
-    def _make_room(self, cache: Cache, planned: hydrate.Hydration) -> None:
+    def _make_room(self, cache: Cache, planned: hydrate.Hydration, quota: int | None) -> None:
         """Keep the cache within its quota, as far as nobody runs on what is in it."""
-        quota = self._anchors.site_of(cache.fqrn).cache_quota
         if quota is None or not planned.size:
             return
         kept = frozenset(cache.file(item.record, item.mtime) for item in planned.wanted())

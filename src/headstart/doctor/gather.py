@@ -8,8 +8,9 @@ from functools import partial
 from typing import Any, Final
 
 from headstart import bounded, probing, surroundings
-from headstart.cache import Cache
+from headstart.cache import Cache, memory_is_sound
 from headstart.errors import Error
+from headstart.names import Fqrn
 from headstart.nodefacts import Facts, Silence, Surroundings, Trouble, Way
 from headstart.probing import Inquiry, Named, as_trouble
 from headstart.route import DIRECT, Patience, Route
@@ -29,8 +30,11 @@ class Case:
     """As the user named it; nothing where he did not."""
     anchors: Anchors
     cache: str
+    """Its directory; nothing where there is no place for one."""
     origin: str
     """What says that the cache is there."""
+    state: str
+    """Where root lets this node remember."""
     cpuinfo: str
     seconds: float
     """That anything may take to answer."""
@@ -52,6 +56,7 @@ def gather(case: Case, *, env: Mapping[str, str], now: datetime, clock: Callable
         ("around", ""): partial(surroundings.look_around, env),
         ("mounts", ""): partial(_names, _MOUNTS),
         ("source", ""): partial(_understand, case),
+        ("quota", ""): partial(_quota, case),
     }
     found = {name: answer for (name, _), answer in bounded.ask(first, case.seconds).items()}
     understood = found["source"]
@@ -78,7 +83,7 @@ def gather(case: Case, *, env: Mapping[str, str], now: datetime, clock: Callable
         kernel=f"{uname.sysname} {uname.release}",
         fqrn=known.fqrn if known is not None else None,
         source=mounted or case.source,
-        settings=_trouble(case.source or "the settings", understood, seen),
+        settings=_trouble(case.source or "the settings", understood, seen, found["quota"]),
         seen=seen if isinstance(seen, int) else 0,
         processors=found["processors"],
         namespaces=found["namespaces"],
@@ -129,18 +134,32 @@ def _of_source(known: Named, case: Case, *, now: datetime, clock: Callable[[], f
     elif isinstance(known.source, StorageSource):
         found["storage", ""] = partial(probing.look_at_storage, known.source.directory, inquiry)
     if known.fqrn is not None and not isinstance(known.keys, Trouble):
-        cache = Cache(case.cache, known.fqrn, uid=os.geteuid())
-        found["seen", ""] = partial(_seen, cache, known.keys.by_id)
+        found["seen", ""] = partial(_seen, case, known.fqrn, known.keys.by_id)
     return found
 
 
-def _seen(cache: Cache, anchors: Mapping[str, object]) -> int | Trouble:
-    """The revision that this node has seen."""
+def _seen(case: Case, fqrn: Fqrn, anchors: Mapping[str, object]) -> int | Trouble:
+    """The revision that this node has seen, wherever it remembers."""
+    uid = os.geteuid()
+    places = [case.cache] if case.cache else []
+    places += [case.state] if memory_is_sound(case.state, uid=uid) else []
+    revisions = [0]
+    for place in places:
+        try:
+            seen = Cache(place, fqrn, uid=uid).recall(anchors).seen
+        except Error as error:
+            return as_trouble(error)
+        revisions += [seen.revision] if seen is not None else []
+    return max(revisions)
+
+
+def _quota(case: Case) -> Trouble | None:
+    """What is wrong with the quota that is set."""
     try:
-        seen = cache.recall(anchors).seen
+        _ = case.anchors.site_of(None).cache_quota
     except Error as error:
         return as_trouble(error)
-    return seen.revision if seen is not None else 0
+    return None
 
 
 def _trouble(what: str, *answers: object) -> Trouble | None:

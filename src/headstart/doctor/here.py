@@ -182,7 +182,14 @@ def _fuse(found: Fuse) -> Finding:
     )
 
 
-def _cache(found: Place | Silence) -> Iterator[Finding]:
+def _cache(found: Place | Silence | None) -> Iterator[Finding]:
+    if found is None:
+        yield problem(
+            "cache",
+            "there is no place for it: HOME is not set, and the system has no entry of this user",
+            "name a directory with --cache or HEADSTART_CACHE",
+        )
+        return
     if isinstance(found, Silence):
         yield problem("cache", f"its file system gives {found}", _ELSEWHERE)
         return
@@ -193,6 +200,8 @@ def _cache(found: Place | Silence) -> Iterator[Finding]:
         yield problem("cache", f"{where} is mounted noexec: no program in it can be started", _ELSEWHERE)
     elif found.unwritable and not found.exists:
         yield problem("cache", f"{where} cannot be made: {found.unwritable}", _ELSEWHERE)
+    elif found.unwritable and found.borrowed:
+        yield note("cache", f"{where} is root's: what is in it is used, and only root can add to it")
     elif found.unwritable:
         yield warning(
             "cache",
