@@ -13,7 +13,15 @@ import pytest
 import publishing
 import s3server
 from headstart.cli import main
-from headstart.errors import ConfigurationError, LockedError, MissingToolError, StorageError, UnavailableError
+from headstart.errors import (
+    ConfigurationError,
+    CorruptError,
+    KeyFileError,
+    LockedError,
+    MissingToolError,
+    StorageError,
+    UnavailableError,
+)
 from headstart.lease import LOCK, Lock, Process
 from headstart.s3store import S3Store
 from publishing import write_stage
@@ -112,6 +120,8 @@ def test_each_mistake_is_one_sentence(run: Run, tmp_path: Path, monkeypatch: pyt
             assert said in err
 
     refused(ConfigurationError.exit_code, "names no bucket", "s3://")
+    for address in ("http://server/x", "S3://bucket/x", "file:///x"):
+        refused(ConfigurationError.exit_code, "is an address, and a storage is written to", address)
     refused(ConfigurationError.exit_code, "cannot ask for as it is", "s3://bucket/a b")
     refused(
         ConfigurationError.exit_code,
@@ -171,3 +181,41 @@ def test_without_boto3_only_buckets_cannot_be_reached(tmp_path: Path) -> None:
     assert done.returncode == MissingToolError.exit_code
     assert "pip install 'headstart[s3]'" in done.stderr
     assert without(str(tmp_path / "storage")).returncode == 0
+
+
+def test_a_mirror_in_its_source_is_refused_in_a_bucket_too(run: Run, tmp_path: Path) -> None:
+    place = s3server.running().place()
+    keys = publishing.copy_keys(tmp_path / "keys")
+    assert run("repo", "create", "julia.example.org", "--storage", place.name, "--keys", str(keys))[0] == 0
+    key = ("--key", f"{keys}/julia.example.org.pub")
+    for inside in (place.name, f"{place.name}/", f"{place.name}/inside"):
+        code, out, err = run("repo", "mirror", place.name, inside, *key)
+        assert (code, out) == (ConfigurationError.exit_code, "")
+        assert "is the source itself, or lies in it" in err
+    assert run("repo", "mirror", place.name, f"{place.name}-mirror", *key)[0] == 0
+
+
+def test_keys_are_in_no_address(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    publishing.copy_keys(tmp_path / "keys")
+    before = set(tmp_path.iterdir())
+    for words in (
+        ("repo", "create", "julia.example.org", "--storage", "storage", "--keys", "s3://bucket/keys"),
+        ("repo", "rollover", "julia.example.org", "--keys", "keys", "--to", "s3://bucket/keys"),
+        ("repo", "rollover", "julia.example.org", "--keys", "keys", "--to", "s3://bucket/keys", "--dry-run"),
+        ("channel", "new-key", "julia.example.org", "alice", "--keys", "s3://bucket/keys"),
+    ):
+        code, out, err = run(*words)
+        assert (code, out) == (KeyFileError.exit_code, "")
+        assert "s3://bucket/keys is an address" in err
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_what_was_carried_and_is_no_whitelist_is_named(run: Run, tmp_path: Path) -> None:
+    keys = publishing.copy_keys(tmp_path / "keys")
+    publishing.new_repository(tmp_path / "storage")
+    (tmp_path / "carried").write_text("garbage")
+    target = ("--storage", f"{tmp_path}/storage", "--keys", str(keys))
+    code, _, err = run("repo", "resign", *target, "--apply", f"{tmp_path}/carried")
+    assert code == CorruptError.exit_code
+    assert f"{tmp_path}/carried is no signed file" in err

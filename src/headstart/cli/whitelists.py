@@ -11,7 +11,7 @@ from headstart.cli.storages import add_storage_arguments, storage_of
 from headstart.cli.tags import name_of
 from headstart.console import Console
 from headstart.cvmfs.renewal import WHITELIST_DAYS, Renewal, Request, Terms, entries_of
-from headstart.cvmfs.signature import LETTER_LIMIT, CertificateFingerprint
+from headstart.cvmfs.signature import LETTER_LIMIT, CertificateFingerprint, Letter
 from headstart.cvmfs.trust import MasterKeys
 from headstart.errors import ConfigurationError, StorageError
 from headstart.keys import (
@@ -202,6 +202,8 @@ def _sign(args: argparse.Namespace) -> int:
 
 def _apply(args: argparse.Namespace, store: NewStorage, masters: MasterKeys) -> int:
     data = read_key_file(args.apply)
+    # What is no whitelist at all is said of the file that was carried here, not of the storage's.
+    Letter.cut(data, what=args.apply)
     now = datetime.now(UTC)
     if args.dry_run:
         renewal = plan_install(Letters.read(store, masters), masters, data, now)
