@@ -219,3 +219,36 @@ def test_what_was_carried_and_is_no_whitelist_is_named(run: Run, tmp_path: Path)
     code, _, err = run("repo", "resign", *target, "--apply", f"{tmp_path}/carried")
     assert code == CorruptError.exit_code
     assert f"{tmp_path}/carried is no signed file" in err
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
+    keys = publishing.copy_keys(tmp_path / "keys")
+    storage = f"{tmp_path}/storage"
+    assert run("repo", "create", "julia.example.org", "--storage", storage, "--keys", str(keys))[0] == 0
+    write_stage(tmp_path / "stage")
+    target = ("--storage", storage, "--keys", str(keys))
+    assert run("publish", f"{tmp_path}/stage", *target, "--channel", "prod")[0] == 0
+    (tmp_path / "taken").mkdir()
+    before = set(tmp_path.iterdir())
+    for words in (
+        ("repo", "status", storage, "--key", f"{keys}/julia.example.org.pub", "--metrics", f"{tmp_path}/taken"),
+        ("repo", "resign", *target, "--request", f"{tmp_path}/taken"),
+        ("channel", "keys", *target, "--days", "3", "--request", f"{tmp_path}/taken"),
+    ):
+        code, out, err = run(*words)
+        assert (code, out) == (StorageError.exit_code, ""), err
+        assert "taken: Is a directory" in err
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_an_option_that_would_count_for_nothing_is_refused(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("repo", "check", str(tmp_path), "--s3-config", f"{tmp_path}/none")
+    assert code == ConfigurationError.exit_code
+    assert "--s3-config is of an object store" in err
+
+
+def test_a_wrong_endpoint_is_no_lack_of_credentials(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "garbage")
+    code, _, err = run("list", s3server.running().place().name)
+    assert code == ConfigurationError.exit_code
+    assert "check AWS_ENDPOINT_URL" in err

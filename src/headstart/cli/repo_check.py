@@ -87,6 +87,10 @@ def run(args: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     start = time.monotonic()
     place = args.storage or args.source
+    if args.s3_config is not None and not in_bucket(place):
+        raise ConfigurationError(
+            f"--s3-config is of an object store, and {place} is none", hint="name s3://BUCKET/PREFIX"
+        )
     store = open_storage(place, os.environ, args.s3_config) if in_bucket(place) else None
     source = parse(place) if store is None else source_on(store)
     if isinstance(source, MountSource):

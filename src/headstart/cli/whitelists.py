@@ -9,6 +9,7 @@ from typing import Any
 from headstart.cli.reading import time_text, write, write_json
 from headstart.cli.storages import add_storage_arguments, storage_of
 from headstart.cli.tags import name_of
+from headstart.cli.writing import write_whole
 from headstart.console import Console
 from headstart.cvmfs.renewal import WHITELIST_DAYS, Renewal, Request, Terms, entries_of
 from headstart.cvmfs.signature import LETTER_LIMIT, CertificateFingerprint, Letter
@@ -215,15 +216,9 @@ def _apply(args: argparse.Namespace, store: NewStorage, masters: MasterKeys) -> 
 
 def _write(path: str, data: bytes) -> None:
     """Write a file to carry, whole or not at all."""
-    part = f"{path}.part"
     if len(data) > LETTER_LIMIT:
         raise StorageError(f"{path} would have {len(data)} bytes, more than a whitelist may have")
-    try:
-        with open(part, "wb") as stream:
-            stream.write(data)
-        os.replace(part, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+    write_whole(path, data)
 
 
 def _talk(renewal: Renewal) -> None:
