@@ -96,7 +96,17 @@ def load_channel_keys(directory: str, fqrn: Fqrn) -> tuple[Ed25519Signer, ...]:
         KeyFileError: one is readable by others, or no Ed25519 key.
     """
     paths = [os.path.join(directory, name) for name in _channel_key_names(directory, fqrn)]
-    return tuple(Ed25519Signer.from_pem(_read_private(path), what=path) for path in paths)
+    return tuple(Ed25519Signer.from_pem(_read_channel_key(path), what=path) for path in paths)
+
+
+def _read_channel_key(path: str) -> bytes:
+    data = _read_private(path)
+    if data.startswith(PREFIX):
+        raise KeyFileError(
+            f"{path} says that the key is in a token, and a channel key cannot be in one",
+            hint="put the key itself into the file; headstart channel new-key makes one",
+        )
+    return data
 
 
 def create_channel_key(directory: str, fqrn: Fqrn, name: str) -> Ed25519Signer:

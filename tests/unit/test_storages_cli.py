@@ -252,3 +252,22 @@ def test_a_wrong_endpoint_is_no_lack_of_credentials(run: Run, monkeypatch: pytes
     code, _, err = run("list", s3server.running().place().name)
     assert code == ConfigurationError.exit_code
     assert "check AWS_ENDPOINT_URL" in err
+
+
+def test_a_channel_key_in_a_token_is_no_broken_file(run: Run, tmp_path: Path) -> None:
+    keys = publishing.copy_keys(tmp_path / "keys")
+    publishing.new_repository(tmp_path / "storage")
+    (keys / "julia.example.org.channelkey").write_text("pkcs11:token=x;object=y?module-path=/x.so\n")
+    code, _, err = run("repo", "tag", "add", "x", "--storage", f"{tmp_path}/storage", "--keys", str(keys))
+    assert code == KeyFileError.exit_code
+    assert "a channel key cannot be in one" in err
+
+
+def test_no_keys_are_made_for_a_storage_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
+    # Root may write wherever it is not read-only as a whole; nobody may make anything in /proc.
+    code, _, err = run(
+        "repo", "create", "julia.example.org", "--storage", "/proc/self/nothing", "--keys", f"{tmp_path}/keys"
+    )
+    assert code == StorageError.exit_code
+    assert "/proc/self" in err
+    assert not (tmp_path / "keys").exists()
