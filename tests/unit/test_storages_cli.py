@@ -271,3 +271,16 @@ def test_no_keys_are_made_for_a_storage_that_cannot_be_written(run: Run, tmp_pat
     assert code == StorageError.exit_code
     assert "/proc/self" in err
     assert not (tmp_path / "keys").exists()
+
+
+def test_a_check_of_a_server_does_not_speak_of_no_objects(run: Run, tmp_path: Path) -> None:
+    server = s3server.running()
+    place = server.place()
+    keys = publishing.copy_keys(tmp_path / "keys")
+    assert run("repo", "create", "julia.example.org", "--storage", place.name, "--keys", str(keys))[0] == 0
+    address = f"{server.url}/{place.bucket}/{place.prefix}"
+    key = ("--key", f"{keys}/julia.example.org.pub")
+    for words, said in (((), "entries\n"), (("--deep",), "entries, 1 object of ")):
+        code, out, err = run("repo", "check", address, *key, *words)
+        assert code == 0, err
+        assert said in out

@@ -165,10 +165,12 @@ def _print(report: Report, *, deep: bool) -> None:
         counted(report.tags, "tag"),
         counted(report.catalogs, "catalog"),
         counted(report.entries, "entry", "entries"),
-        counted(report.objects, "object"),
     ]
+    if report.objects:
+        # A server cannot be listed, and nothing is counted there.
+        parts.append(counted(report.objects, "object"))
     if deep:
-        parts.append(f"{size_text(report.bytes_read)} read")
+        parts.append(f"{counted(report.read, 'object')} of {size_text(report.bytes_read)} read")
     write(", ".join(parts))
     for finding in (*report.complaints, *report.notes):
         kind = "note: " if finding.is_note else ""
