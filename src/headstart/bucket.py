@@ -60,6 +60,7 @@ _FOR_A_MINUTE: Final = {"ContentType": "application/x-cvmfs", "CacheControl": "m
 """As the real server has it: see format section 18."""
 _OURS: Final = {"ContentType": "application/json", "CacheControl": "no-store"}
 _CREDENTIALS: Final = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile, or use --s3-config"
+_SETTINGS: Final = "check AWS_ENDPOINT_URL, which begins with http:// or https://, and AWS_REGION"
 _SAYINGS: Final = {
     "NoSuchBucket": ("there is no bucket {bucket} at {server}", "make it first, or check the name"),
     "InvalidAccessKeyId": ("{server} does not know the access key", _CREDENTIALS),
@@ -148,7 +149,8 @@ class Bucket:
             session = _shared_session() if named else boto3.session.Session()
             self._client = session.client("s3", config=Config(**config), **named)
         except (aws.BotoCoreError, ValueError) as error:
-            raise ConfigurationError(f"cannot use {place.name}: {error}", hint=_CREDENTIALS) from error
+            hint = _CREDENTIALS if isinstance(error, _NO_CREDENTIALS) else _SETTINGS
+            raise ConfigurationError(f"cannot use {place.name}: {error}", hint=hint) from error
         self.server: Final = str(self._client.meta.endpoint_url)
         self._quoted: bool | None = None
         """How the server wants an ETag to be spelt; None while that is not known."""

@@ -96,7 +96,17 @@ def load_channel_keys(directory: str, fqrn: Fqrn) -> tuple[Ed25519Signer, ...]:
         KeyFileError: one is readable by others, or no Ed25519 key.
     """
     paths = [os.path.join(directory, name) for name in _channel_key_names(directory, fqrn)]
-    return tuple(Ed25519Signer.from_pem(_read_private(path), what=path) for path in paths)
+    return tuple(Ed25519Signer.from_pem(_read_channel_key(path), what=path) for path in paths)
+
+
+def _read_channel_key(path: str) -> bytes:
+    data = _read_private(path)
+    if data.startswith(PREFIX):
+        raise KeyFileError(
+            f"{path} says that the key is in a token, and a channel key cannot be in one",
+            hint="put the key itself into the file; headstart channel new-key makes one",
+        )
+    return data
 
 
 def create_channel_key(directory: str, fqrn: Fqrn, name: str) -> Ed25519Signer:
@@ -110,6 +120,7 @@ def create_channel_key(directory: str, fqrn: Fqrn, name: str) -> Ed25519Signer:
         raise ConfigurationError(
             f"{name[:80]!r} is no name of a key", hint="use up to 31 lower-case letters, digits and hyphens"
         )
+    _refuse_address(directory)
     path = os.path.join(directory, f"{fqrn}.channelkey-{name}")
     key = ed25519.Ed25519PrivateKey.generate()
     try:
@@ -206,6 +217,7 @@ def plan_successor(directory: str, into: str, fqrn: Fqrn) -> tuple[str, ...]:
         KeyFileError: it would refuse.
     """
     load_keys(directory, fqrn)
+    _refuse_address(into)
     if os.path.realpath(directory) == os.path.realpath(into):
         raise KeyFileError(
             f"{into} has the present keys in it", hint="name another directory for the next ones"
@@ -227,7 +239,14 @@ def _channel_key_names(directory: str, fqrn: Fqrn) -> list[str]:
     return [name for name in names if name == own or name.startswith(f"{own}-")]
 
 
+def _refuse_address(directory: str) -> None:
+    """Keys would land in a directory named ``s3:``."""
+    if "://" in directory:
+        raise KeyFileError(f"{directory} is an address", hint="keys are kept in a directory of this machine")
+
+
 def _write_all(directory: str, fqrn: Fqrn, make: Callable[[], Mapping[str, bytes]]) -> RepositoryKeys:
+    _refuse_address(directory)
     ready = os.path.join(directory, f".{fqrn}.new-keys")
     try:
         os.makedirs(directory, mode=0o700, exist_ok=True)

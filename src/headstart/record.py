@@ -39,6 +39,8 @@ class Table:
         """
         table = cls.parse(data, where)
         found = table.value.get("schema")
+        if found is None:
+            raise CorruptError(f"{where} is no record of Headstart's: it has no key schema")
         if found != schema or isinstance(found, bool):
             raise CorruptError(
                 f"{where} has schema {found!r}, this Headstart knows {schema}", hint="use a newer Headstart"

@@ -46,7 +46,10 @@ class S3Place:
         """
         bucket, _, prefix = text.removeprefix(SCHEME).partition("/")
         if not text.startswith(SCHEME) or not _BUCKET.fullmatch(bucket):
-            raise ConfigurationError(f"{text[:200]!r} names no bucket", hint="write it as s3://BUCKET/PREFIX")
+            raise ConfigurationError(
+                f"{text[:200]!r} names no bucket",
+                hint="write it as s3://BUCKET/PREFIX; a bucket's name has two characters at least",
+            )
         prefix = prefix.rstrip("/")
         parts = prefix.split("/") if prefix else []
         if any(part in (".", "..") or not _PART.fullmatch(part) for part in parts) or len(prefix) > 512:
@@ -60,6 +63,10 @@ class S3Place:
     def name(self) -> str:
         """As people write it."""
         return f"{SCHEME}{self.bucket}/{self.prefix}".rstrip("/")
+
+    def holds(self, other: "S3Place") -> bool:
+        """Whether another place is this one, or lies in it."""
+        return self.bucket == other.bucket and f"{other.prefix}/".startswith(self.key(""))
 
     def key(self, path: str) -> str:
         """The name in the bucket of a file of the repository."""

@@ -121,3 +121,10 @@ def test_a_start_that_fails_leaves_the_signals_as_they_were(tmp_path: Path) -> N
     with pytest.raises(errors.MissingError):
         launch.execute(Command(argv=(absent,), env={}))
     assert (signal.getsignal(signal.SIGPIPE), signal.getsignal(signal.SIGXFSZ)) == before
+
+
+def test_each_exit_code_is_explained_once() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "exit-codes.md").read_text()
+    explained = [int(line.split("|")[1]) for line in page.splitlines() if line[:3].strip("| ").isdigit()]
+    families = {kind.exit_code for kind in errors.Error.__subclasses__()}
+    assert sorted(explained) == sorted({0, 1, 2, 130} | families)

@@ -206,7 +206,7 @@ def test_wrong_words_are_one_sentence(desk: Desk, words: tuple[str, ...], code: 
 def test_a_spoiled_description_is_named(desk: Desk) -> None:
     (desk.root / "julia.json").write_text("{}")
     assert main(["explain", *desk.words]) == 18
-    assert "julia.json has schema None" in desk.capture.readouterr().err
+    assert "julia.json is no record of Headstart's: it has no key schema" in desk.capture.readouterr().err
 
 
 def test_a_lock_that_is_no_toml_is_named(desk: Desk) -> None:

@@ -13,7 +13,15 @@ import pytest
 import publishing
 import s3server
 from headstart.cli import main
-from headstart.errors import ConfigurationError, LockedError, MissingToolError, StorageError, UnavailableError
+from headstart.errors import (
+    ConfigurationError,
+    CorruptError,
+    KeyFileError,
+    LockedError,
+    MissingToolError,
+    StorageError,
+    UnavailableError,
+)
 from headstart.lease import LOCK, Lock, Process
 from headstart.s3store import S3Store
 from publishing import write_stage
@@ -112,6 +120,8 @@ def test_each_mistake_is_one_sentence(run: Run, tmp_path: Path, monkeypatch: pyt
             assert said in err
 
     refused(ConfigurationError.exit_code, "names no bucket", "s3://")
+    for address in ("http://server/x", "S3://bucket/x", "file:///x"):
+        refused(ConfigurationError.exit_code, "is an address, and a storage is written to", address)
     refused(ConfigurationError.exit_code, "cannot ask for as it is", "s3://bucket/a b")
     refused(
         ConfigurationError.exit_code,
@@ -171,3 +181,106 @@ def test_without_boto3_only_buckets_cannot_be_reached(tmp_path: Path) -> None:
     assert done.returncode == MissingToolError.exit_code
     assert "pip install 'headstart[s3]'" in done.stderr
     assert without(str(tmp_path / "storage")).returncode == 0
+
+
+def test_a_mirror_in_its_source_is_refused_in_a_bucket_too(run: Run, tmp_path: Path) -> None:
+    place = s3server.running().place()
+    keys = publishing.copy_keys(tmp_path / "keys")
+    assert run("repo", "create", "julia.example.org", "--storage", place.name, "--keys", str(keys))[0] == 0
+    key = ("--key", f"{keys}/julia.example.org.pub")
+    for inside in (place.name, f"{place.name}/", f"{place.name}/inside"):
+        code, out, err = run("repo", "mirror", place.name, inside, *key)
+        assert (code, out) == (ConfigurationError.exit_code, "")
+        assert "is the source itself, or lies in it" in err
+    assert run("repo", "mirror", place.name, f"{place.name}-mirror", *key)[0] == 0
+
+
+def test_keys_are_in_no_address(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    publishing.copy_keys(tmp_path / "keys")
+    before = set(tmp_path.iterdir())
+    for words in (
+        ("repo", "create", "julia.example.org", "--storage", "storage", "--keys", "s3://bucket/keys"),
+        ("repo", "rollover", "julia.example.org", "--keys", "keys", "--to", "s3://bucket/keys"),
+        ("repo", "rollover", "julia.example.org", "--keys", "keys", "--to", "s3://bucket/keys", "--dry-run"),
+        ("channel", "new-key", "julia.example.org", "alice", "--keys", "s3://bucket/keys"),
+    ):
+        code, out, err = run(*words)
+        assert (code, out) == (KeyFileError.exit_code, "")
+        assert "s3://bucket/keys is an address" in err
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_what_was_carried_and_is_no_whitelist_is_named(run: Run, tmp_path: Path) -> None:
+    keys = publishing.copy_keys(tmp_path / "keys")
+    publishing.new_repository(tmp_path / "storage")
+    (tmp_path / "carried").write_text("garbage")
+    target = ("--storage", f"{tmp_path}/storage", "--keys", str(keys))
+    code, _, err = run("repo", "resign", *target, "--apply", f"{tmp_path}/carried")
+    assert code == CorruptError.exit_code
+    assert f"{tmp_path}/carried is no signed file" in err
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_behind(run: Run, tmp_path: Path) -> None:
+    keys = publishing.copy_keys(tmp_path / "keys")
+    storage = f"{tmp_path}/storage"
+    assert run("repo", "create", "julia.example.org", "--storage", storage, "--keys", str(keys))[0] == 0
+    write_stage(tmp_path / "stage")
+    target = ("--storage", storage, "--keys", str(keys))
+    assert run("publish", f"{tmp_path}/stage", *target, "--channel", "prod")[0] == 0
+    (tmp_path / "taken").mkdir()
+    before = set(tmp_path.iterdir())
+    for words in (
+        ("repo", "status", storage, "--key", f"{keys}/julia.example.org.pub", "--metrics", f"{tmp_path}/taken"),
+        ("repo", "resign", *target, "--request", f"{tmp_path}/taken"),
+        ("channel", "keys", *target, "--days", "3", "--request", f"{tmp_path}/taken"),
+    ):
+        code, out, err = run(*words)
+        assert (code, out) == (StorageError.exit_code, ""), err
+        assert "taken: Is a directory" in err
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_an_option_that_would_count_for_nothing_is_refused(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("repo", "check", str(tmp_path), "--s3-config", f"{tmp_path}/none")
+    assert code == ConfigurationError.exit_code
+    assert "--s3-config is of an object store" in err
+
+
+def test_a_wrong_endpoint_is_no_lack_of_credentials(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "garbage")
+    code, _, err = run("list", s3server.running().place().name)
+    assert code == ConfigurationError.exit_code
+    assert "check AWS_ENDPOINT_URL" in err
+
+
+def test_a_channel_key_in_a_token_is_no_broken_file(run: Run, tmp_path: Path) -> None:
+    keys = publishing.copy_keys(tmp_path / "keys")
+    publishing.new_repository(tmp_path / "storage")
+    (keys / "julia.example.org.channelkey").write_text("pkcs11:token=x;object=y?module-path=/x.so\n")
+    code, _, err = run("repo", "tag", "add", "x", "--storage", f"{tmp_path}/storage", "--keys", str(keys))
+    assert code == KeyFileError.exit_code
+    assert "a channel key cannot be in one" in err
+
+
+def test_no_keys_are_made_for_a_storage_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
+    # Root may write wherever it is not read-only as a whole; nobody may make anything in /proc.
+    code, _, err = run(
+        "repo", "create", "julia.example.org", "--storage", "/proc/self/nothing", "--keys", f"{tmp_path}/keys"
+    )
+    assert code == StorageError.exit_code
+    assert "/proc/self" in err
+    assert not (tmp_path / "keys").exists()
+
+
+def test_a_check_of_a_server_does_not_speak_of_no_objects(run: Run, tmp_path: Path) -> None:
+    server = s3server.running()
+    place = server.place()
+    keys = publishing.copy_keys(tmp_path / "keys")
+    assert run("repo", "create", "julia.example.org", "--storage", place.name, "--keys", str(keys))[0] == 0
+    address = f"{server.url}/{place.bucket}/{place.prefix}"
+    key = ("--key", f"{keys}/julia.example.org.pub")
+    for words, said in (((), "entries\n"), (("--deep",), "entries, 1 object of ")):
+        code, out, err = run("repo", "check", address, *key, *words)
+        assert code == 0, err
+        assert said in out

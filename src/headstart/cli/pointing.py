@@ -1,7 +1,6 @@
 """What the commands that let channels point somewhere have in common."""
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -12,8 +11,9 @@ from headstart.channel import Pointer
 from headstart.cli.reading import counted, time_text, write, write_json
 from headstart.cli.storages import add_storage_arguments
 from headstart.cli.tags import target_of
+from headstart.cli.writing import write_whole
 from headstart.console import Console
-from headstart.errors import ConfigurationError, StorageError
+from headstart.errors import ConfigurationError
 from headstart.repository import Repository
 from headstart.repository.channels import channels_of, enough_signers
 from headstart.repository.pointing import POINTER_DAYS, Pointing, Terms, bundle_of
@@ -143,10 +143,4 @@ def say_next(console: Console, path: str, bundle: Bundle) -> None:
 
 def write_bundle(path: str, bundle: Bundle) -> None:
     """Write a file to carry, whole or not at all."""
-    part = f"{path}.part"
-    try:
-        with open(part, "wb") as stream:
-            stream.write(bundle.to_bytes())
-        os.replace(part, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+    write_whole(path, bundle.to_bytes())

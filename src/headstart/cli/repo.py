@@ -20,7 +20,7 @@ from headstart.cli import (
 from headstart.cli.storages import add_storage_arguments, storage_of
 from headstart.console import Console
 from headstart.cvmfs.objects import Algorithm
-from headstart.errors import KeyFileError
+from headstart.errors import KeyFileError, StorageError
 from headstart.keys import create_keys, load_keys, load_master_key
 from headstart.names import Fqrn
 from headstart.repository import AllKeys, Settings, create, refuse_storage
@@ -89,8 +89,10 @@ def _create(args: argparse.Namespace) -> int:
             raise KeyFileError(
                 f"{args.keys} lies in the storage, which everybody may read", hint="keep keys elsewhere"
             )
-    # Both before there are keys for nothing.
+    # All before there are keys for nothing.
     refuse_storage(store)
+    if isinstance(store, DirectoryStore):
+        _refuse_unwritable(store.root)
     _HASHES[args.hash].digest(b"")
     if os.path.lexists(os.path.join(args.keys, f"{fqrn}.masterkey")):
         keys = load_keys(args.keys, fqrn)
@@ -115,3 +117,12 @@ def _create(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(f"{public}\n")
     return 0
+
+
+def _refuse_unwritable(storage: str) -> None:
+    """Refuse a directory that cannot be made or written."""
+    place = storage
+    while not os.path.lexists(place) and place != os.path.dirname(place):
+        place = os.path.dirname(place)
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise StorageError(f"cannot write {place}", hint="make it writable, or name another place")

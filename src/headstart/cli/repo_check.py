@@ -87,6 +87,10 @@ def run(args: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     start = time.monotonic()
     place = args.storage or args.source
+    if args.s3_config is not None and not in_bucket(place):
+        raise ConfigurationError(
+            f"--s3-config is of an object store, and {place} is none", hint="name s3://BUCKET/PREFIX"
+        )
     store = open_storage(place, os.environ, args.s3_config) if in_bucket(place) else None
     source = parse(place) if store is None else source_on(store)
     if isinstance(source, MountSource):
@@ -161,10 +165,12 @@ def _print(report: Report, *, deep: bool) -> None:
         counted(report.tags, "tag"),
         counted(report.catalogs, "catalog"),
         counted(report.entries, "entry", "entries"),
-        counted(report.objects, "object"),
     ]
+    if report.objects:
+        # A server cannot be listed, and nothing is counted there.
+        parts.append(counted(report.objects, "object"))
     if deep:
-        parts.append(f"{size_text(report.bytes_read)} read")
+        parts.append(f"{counted(report.read, 'object')} of {size_text(report.bytes_read)} read")
     write(", ".join(parts))
     for finding in (*report.complaints, *report.notes):
         kind = "note: " if finding.is_note else ""

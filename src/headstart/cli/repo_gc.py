@@ -24,8 +24,9 @@ DESCRIPTION = """\
 Collect garbage. Kept are the present state with all releases and channels in
 it, every tag, what was current in the last N days (--keep-days, 30 if nothing
 is said) or since a moment (--keep-since), and the N revisions before the
-present one (--keep-revisions). A client that stays on a state that is gone gets I/O errors,
-and a Stratum 1 that was away for longer needs a new first snapshot.
+present one (--keep-revisions). A client that stays on a state that is gone
+gets I/O errors, and a Stratum 1 that was away for longer needs a new first
+snapshot.
 
 What only other states are made of is deleted, and so are objects that nothing
 names. Nobody can publish meanwhile. A run that was killed is finished by the

@@ -28,8 +28,9 @@ FQRN.pub.
 """
 _INFO = """\
 Write info/v1/repositories.json, the list of the repositories and mirrors in
-DOCROOT, the directory that a web server serves as /cvmfs, and info/v1/meta.json,
-what the server says of itself: FILE, or a skeleton where there is none yet.
+DOCROOT, the directory that a web server serves as /cvmfs, and
+info/v1/meta.json, what the server says of itself: FILE, or a skeleton where
+there is none yet.
 """
 
 

@@ -23,17 +23,18 @@ from headstart.failover import NoNotes
 from headstart.repository.copying import Tally
 from headstart.repository.mirror import Mirrored, Plan, Wishes, look, mirror
 from headstart.repository.origin import Sought
+from headstart.s3place import S3Place
 from headstart.siteconfig import read_site
 from headstart.source import MountSource, StorageSource, WebSource, expected_name, find_keys, stratum_of
 from headstart.store import NewStorage
 
 HELP = "make a copy of a repository (a Stratum 1), or bring it up to date"
 DESCRIPTION = """\
-Copy a repository into a directory, or bring such a copy up to date. Each
-object is compared with its name, the whole chain of signatures is proven, and
-the manifest is replaced last and at once: what serves the directory always
-has the old state or the new one. Objects that are there are not fetched
-again, so a run that was killed is finished by the next one.
+Copy a repository into a directory or an object store, or bring such a copy
+up to date. Each object is compared with its name, the whole chain of
+signatures is proven, and the manifest is replaced last and at once: what
+serves the copy always has the old state or the new one. Objects that are
+there are not fetched again, so a run that was killed is finished by the next.
 
 Copied are the present state, all tags, and the states published since the
 last run; by the first run all that the source still has. --keep-days N
@@ -42,6 +43,8 @@ have the file .cvmfs_master_replica, by which its owner allows replication.
 A source that is behind the mirror is refused.
 """
 _MOST_WORKERS = 128
+_INSIDE = "{} is the source itself, or lies in it"
+_ELSEWHERE = "name another place for the mirror"
 _TALK = 5.0
 """Seconds between two lines about the progress."""
 
@@ -120,6 +123,8 @@ def _sought(args: argparse.Namespace) -> Sought:
         )
     if isinstance(source, StorageSource) and not in_bucket(args.storage):
         _refuse_inside(source.directory, args.storage)
+    if in_bucket(args.source) and in_bucket(args.storage):
+        _refuse_below(args.source, args.storage)
     anchors = anchors_of(args)
     # As ``open_source``: who asks a server for one repository must not be given another.
     named = isinstance(source, WebSource) or not anchors.keys
@@ -137,9 +142,13 @@ def _refuse_inside(source: str, storage: str) -> None:
     """Refuse a mirror in the storage that it is a mirror of."""
     outer, inner = os.path.realpath(source), os.path.realpath(storage)
     if os.path.commonpath((outer, inner)) == outer:
-        raise ConfigurationError(
-            f"{storage} is the source itself, or lies in it", hint="name another directory for the mirror"
-        )
+        raise ConfigurationError(_INSIDE.format(storage), hint=_ELSEWHERE)
+
+
+def _refuse_below(source: str, storage: str) -> None:
+    """The same of two places in object stores."""
+    if S3Place.parse(source).holds(S3Place.parse(storage)):
+        raise ConfigurationError(_INSIDE.format(storage), hint=_ELSEWHERE)
 
 
 class _Talk:

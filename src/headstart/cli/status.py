@@ -1,7 +1,6 @@
 """``headstart repo status``: how a repository is, and what of it expires when."""
 
 import argparse
-import os
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -17,7 +16,8 @@ from headstart.cli.reading import (
     write,
     write_json,
 )
-from headstart.errors import ConfigurationError, StorageError, TrustError
+from headstart.cli.writing import write_whole
+from headstart.errors import ConfigurationError, TrustError
 from headstart.status import State, Status, look, metrics
 
 _DAYS = 7
@@ -57,7 +57,7 @@ def _status(args: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     status = look(source_of(args), anchors_of(args), now=now, warning=timedelta(days=args.warn_days))
     if args.metrics is not None:
-        _write(args.metrics, metrics(status, now=now))
+        write_whole(args.metrics, metrics(status, now=now).encode())
     if args.json:
         write_json(_json(status))
     else:
@@ -105,14 +105,3 @@ def _json(status: Status) -> dict[str, object]:
         ],
         "problems": [{"channel": name, "text": str(error)} for name, error in status.problems],
     }
-
-
-def _write(path: str, text: str) -> None:
-    """Replace the file at once: the collector may read it at any moment."""
-    part = f"{path}.{os.getpid()}"
-    try:
-        with open(part, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.replace(part, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Final
@@ -13,6 +14,7 @@ from headstart.store import DirectoryStore, NewStorage
 from headstart.stratum import DirectoryStratum, StorageStratum, Stratum
 
 _LIMIT: Final = 1 << 16
+_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def add_storage_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
@@ -61,6 +63,12 @@ def open_storage(text: str, env: Mapping[str, str], config: str | None = None) -
         if config is not None:
             raise ConfigurationError(
                 f"--s3-config is of an object store, and {text} is a directory", hint="name s3://BUCKET/PREFIX"
+            )
+        if _URL.match(text):
+            # Else a directory named "http:" would be made here.
+            raise ConfigurationError(
+                f"{text[:200]!r} is an address, and a storage is written to",
+                hint="name its directory, or s3://BUCKET/PREFIX in small letters",
             )
         return DirectoryStore(text)
     place = S3Place.parse(text)

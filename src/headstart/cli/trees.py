@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
+from headstart.cli.reading import counted
 from headstart.cli.storages import in_bucket
 from headstart.cli.tags import target_of
 from headstart.console import Console
@@ -275,7 +276,7 @@ def _talk(console: Console, done: TreePublished, args: argparse.Namespace) -> No
     verb = "would be" if args.dry_run else "is"
     console.step(
         f"{done.manifest.fqrn} {verb} at revision {revision}: {done.read} files read, "
-        f"{done.objects} new objects, {done.stored / 1e6:.1f} MB, {len(done.catalogs)} catalogs"
+        f"{done.objects} new objects, {done.stored / 1e6:.1f} MB, {counted(len(done.catalogs), 'catalog')}"
     )
 
 

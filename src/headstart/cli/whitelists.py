@@ -9,9 +9,10 @@ from typing import Any
 from headstart.cli.reading import time_text, write, write_json
 from headstart.cli.storages import add_storage_arguments, storage_of
 from headstart.cli.tags import name_of
+from headstart.cli.writing import write_whole
 from headstart.console import Console
 from headstart.cvmfs.renewal import WHITELIST_DAYS, Renewal, Request, Terms, entries_of
-from headstart.cvmfs.signature import LETTER_LIMIT, CertificateFingerprint
+from headstart.cvmfs.signature import LETTER_LIMIT, CertificateFingerprint, Letter
 from headstart.cvmfs.trust import MasterKeys
 from headstart.errors import ConfigurationError, StorageError
 from headstart.keys import (
@@ -202,6 +203,8 @@ def _sign(args: argparse.Namespace) -> int:
 
 def _apply(args: argparse.Namespace, store: NewStorage, masters: MasterKeys) -> int:
     data = read_key_file(args.apply)
+    # What is no whitelist at all is said of the file that was carried here, not of the storage's.
+    Letter.cut(data, what=args.apply)
     now = datetime.now(UTC)
     if args.dry_run:
         renewal = plan_install(Letters.read(store, masters), masters, data, now)
@@ -213,15 +216,9 @@ def _apply(args: argparse.Namespace, store: NewStorage, masters: MasterKeys) -> 
 
 def _write(path: str, data: bytes) -> None:
     """Write a file to carry, whole or not at all."""
-    part = f"{path}.part"
     if len(data) > LETTER_LIMIT:
         raise StorageError(f"{path} would have {len(data)} bytes, more than a whitelist may have")
-    try:
-        with open(part, "wb") as stream:
-            stream.write(data)
-        os.replace(part, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+    write_whole(path, data)
 
 
 def _talk(renewal: Renewal) -> None:

@@ -181,7 +181,9 @@ class _Check:
                 if first:
                     report.add(Code.OBJECT_MISSING, name.path, "is missing, and the manifest names it")
                 else:
-                    report.add(Code.HISTORY_ENDS, HISTORY, f"goes back {len(seen) - 1} steps: {digest} is gone")
+                    steps = len(seen) - 1
+                    word = "step" if steps == 1 else "steps"
+                    report.add(Code.HISTORY_ENDS, HISTORY, f"goes back {steps} {word}: {digest} is gone")
                 break
             except CorruptError as error:
                 report.add(Code.OBJECT_DAMAGED, name.path, error.message)

@@ -76,7 +76,7 @@ class Standing:
         if not is_replica(store):
             raise StorageError(
                 f"{store.name} has a repository that is no mirror: there is no {SNAPSHOT_FILE}",
-                hint="name another directory for the mirror",
+                hint="name another place for the mirror",
             )
         try:
             manifest = Manifest.from_bytes(Letter.cut(published, what=MANIFEST_FILE).text)

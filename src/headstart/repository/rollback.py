@@ -97,7 +97,7 @@ def plan_rollback(repository: Repository, selector: Selector, now: datetime) -> 
     present = repository.manifest.revision
     if target.revision is None or target.revision >= present:
         raise ConfigurationError(
-            f"{selector} of {repository.fqrn} is the present state, revision {present}",
+            f"{selector} of {repository.fqrn} is the present state",
             hint="name an earlier one: headstart repo tag list",
         )
     check_whole(repository, target, forest.holder(b""))
