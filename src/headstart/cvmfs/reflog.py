@@ -7,11 +7,13 @@ from typing import Final, Self
 
 from headstart.cvmfs.database import Database, write_database
 from headstart.cvmfs.manifest import Manifest
-from headstart.cvmfs.objects import Digest
+from headstart.cvmfs.objects import Digest, Kind, ObjectName
 from headstart.errors import CorruptError
 from headstart.names import Fqrn
 
 REFLOG_FILE: Final = ".cvmfsreflog"
+REFLOG_LIMIT: Final = 1 << 28
+"""Bytes that a log may have."""
 _TABLES: Final = frozenset({"properties", "refs"})
 _SCHEMA: Final = """
 CREATE TABLE properties (key TEXT, value TEXT, CONSTRAINT pk_properties PRIMARY KEY (key));
@@ -28,6 +30,15 @@ class ReferenceKind(Enum):
     METAINFO = 3
 
 
+_OBJECTS: Final = {
+    ReferenceKind.CATALOG: Kind.CATALOG,
+    ReferenceKind.CERTIFICATE: Kind.CERTIFICATE,
+    ReferenceKind.HISTORY: Kind.HISTORY,
+    ReferenceKind.METAINFO: Kind.METAINFO,
+}
+"""What kind of object a reference is to."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
     """A root-level object."""
@@ -36,6 +47,11 @@ class Reference:
     kind: ReferenceKind
     timestamp: int
     """When it was published last, seconds since 1970."""
+
+    @property
+    def name(self) -> ObjectName:
+        """The object's."""
+        return ObjectName(digest=self.digest, kind=_OBJECTS[self.kind])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

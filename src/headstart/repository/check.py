@@ -29,7 +29,6 @@ from headstart.errors import CorruptError, MissingError
 from headstart.inflating import inflate
 from headstart.names import Fqrn
 from headstart.repository.chain import check_chain, read_small
-from headstart.repository.references import KINDS
 from headstart.repository.replica import REPLICA_MARKER, SNAPSHOT_FILE
 from headstart.repository.report import Report
 from headstart.repository.states import Reader, Root, States
@@ -233,7 +232,7 @@ class _Check:
             self._reference(reference, seen=reference.digest in heads)
 
     def _reference(self, reference: Reference, *, seen: bool) -> None:
-        name = ObjectName(digest=reference.digest, kind=KINDS[reference.kind])
+        name = reference.name
         if not self._has(name):
             text = f"names {name}, which is missing"
             self._report.add(Code.REFLOG_STALE, REFLOG, text)

@@ -23,12 +23,12 @@ from headstart.cvmfs.catalog import Catalog
 from headstart.cvmfs.history import Tag
 from headstart.cvmfs.objectkeys import Key, key_at, key_of, keys_in, name_of
 from headstart.cvmfs.objects import Digest, Kind, ObjectName, inflate
-from headstart.cvmfs.reflog import REFLOG_FILE, Reference, ReferenceKind, Reflog, present
+from headstart.cvmfs.reflog import REFLOG_FILE, REFLOG_LIMIT, Reference, ReferenceKind, Reflog, present
 from headstart.cvmfs.trust import CATALOG_LIMIT, MasterKeys
 from headstart.errors import CorruptError, MissingError, StorageError
 from headstart.keys import RepositoryKeys
 from headstart.names import Fqrn
-from headstart.repository.references import KINDS, LIMIT, Held, read_whole, rewrite
+from headstart.repository.references import Held, read_whole, rewrite
 from headstart.repository.replica import Replica, is_replica
 from headstart.repository.state import Repository
 from headstart.repository.statusfile import date_text, note
@@ -179,12 +179,9 @@ def plan(repository: Held, keep: Keep) -> tuple[Collection, tuple[Key, ...]]:
             raise type(error)(
                 f"a state that is to be kept is damaged, so nothing is collected: {error.message}", hint=_CHECK
             ) from error
-    marks.keys.update(
-        key_of(ObjectName(digest=item.digest, kind=KINDS[item.kind]))
-        for item in (*choice.others, *present(manifest))
-    )
+    marks.keys.update(key_of(item.name) for item in (*choice.others, *present(manifest)))
     condemned, size, marked = _unmarked(repository.store, marks.keys)
-    roots_first = {key_of(ObjectName(digest=item.digest, kind=KINDS[item.kind])) for item in choice.forgotten}
+    roots_first = {key_of(item.name) for item in choice.forgotten}
     condemned.sort(key=lambda key: (key not in roots_first, key[-1:] != b"C", key))
     kinds = Counter(name_of(key).kind for key in condemned)
     return Collection(choice=choice, marked=marked, condemned=dict(kinds), size=size), tuple(condemned)
@@ -297,7 +294,7 @@ def refuse(repository: Held, *, enable: bool) -> None:
 
 def _stale(repository: Repository) -> bool:
     """Whether the manifest has another checksum than the log's, as a killed run leaves it."""
-    data = repository.store.read(REFLOG_FILE, limit=LIMIT)
+    data = repository.store.read(REFLOG_FILE, limit=REFLOG_LIMIT)
     return repository.manifest.reflog != repository.manifest.algorithm.digest(data)
 
 

@@ -34,7 +34,6 @@ from headstart.repository.origin import (
     refuse_going_back,
     told,
 )
-from headstart.repository.references import KINDS
 from headstart.repository.replica import (
     RUNNING_FILE,
     SNAPSHOT_FILE,
@@ -206,7 +205,7 @@ def look(sought: Sought, store: Store, wishes: Wishes, now: datetime) -> Mirrore
     origin = prove(sought, standing, now)
     found = _planned(sought, store, origin, standing, wishes, now)
     with Survey(sought.stratum, store, workers=wishes.workers) as survey:
-        survey.add(_object(item) for item in found.small)
+        survey.add(item.name for item in found.small)
         for state in found.states:
             survey.visit(state, found.base)
     left_out = tuple(state for state in found.states if not survey.is_whole(state))
@@ -293,25 +292,21 @@ def _refuse_strangers(store: NewStorage) -> None:
 
 def _copy(copy: Copy, found: Plan) -> Mirrored:
     copy.give(found.in_hand)
-    copy.fetch((_object(item), _SMALL) for item in found.small)
+    copy.fetch((item.name, _SMALL) for item in found.small)
     for state in found.states:
         copy.visit(state, found.base)
     copy.finish()
-    lost = {item.digest for item in found.small if copy.lacks(_object(item))}
+    lost = {item.digest for item in found.small if copy.lacks(item.name)}
     for item in present(found.manifest):
         if item.digest in lost:
             raise MissingError(
-                f"{_object(item)} is missing at the source, and its manifest names it",
+                f"{item.name} is missing at the source, and its manifest names it",
                 hint="tell its owner: nothing was changed here",
             )
     left_out = tuple(state for state in found.states if not copy.is_whole(state))
     lost |= {state.digest for state in left_out}
     fresh = tuple(item for item in found.fresh if item.digest not in lost)
     return Mirrored(plan=replace(found, fresh=fresh), tally=copy.tally, left_out=left_out)
-
-
-def _object(reference: Reference) -> ObjectName:
-    return ObjectName(digest=reference.digest, kind=KINDS[reference.kind])
 
 
 def _try(store: Store, origin: Origin, sought: Sought, now: datetime) -> None:
@@ -374,5 +369,5 @@ def _alternatives(store: Store, manifest: Manifest) -> Iterator[tuple[str, bytes
     """Copies of the root objects beside the manifest, where it says ``A`` (format section 1)."""
     if manifest.alternative_paths:
         for item in present(manifest):
-            name = _object(item)
+            name = item.name
             yield f".cvmfsalt-{name.digest}{name.kind}", read_object(store, name)

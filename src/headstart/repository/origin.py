@@ -16,7 +16,7 @@ from headstart.cvmfs.history import Tag
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.objects import Digest, Kind, ObjectName
 from headstart.cvmfs.past import PastRoot, predecessors
-from headstart.cvmfs.reflog import REFLOG_FILE, Reference, ReferenceKind, Reflog
+from headstart.cvmfs.reflog import REFLOG_FILE, REFLOG_LIMIT, Reference, ReferenceKind, Reflog
 from headstart.cvmfs.signature import CERTIFICATE_LIMIT, LETTER_LIMIT
 from headstart.cvmfs.tagcheck import examine_history
 from headstart.cvmfs.trust import CATALOG_LIMIT, NO_BLACKLIST, Blacklist, MasterKeys, TrustedManifest
@@ -33,7 +33,6 @@ Digests = Callable[[Digest], bool]
 """A set of digests, asked for one of them."""
 PKCS7_FILE: Final = ".cvmfswhitelist.pkcs7"
 _PKCS7_LIMIT: Final = 1 << 20
-_REFLOG_LIMIT: Final = 1 << 28
 _BEHIND: Final = "the source went back, or serves an old state: nothing was changed here"
 
 
@@ -218,7 +217,7 @@ def _proven_log(manifest: Manifest, stratum: Stratum) -> Reflog | None:
     if manifest.reflog is None:
         return None
     try:
-        data = stratum.fetch(REFLOG_FILE, limit=_REFLOG_LIMIT, fresh=True)
+        data = stratum.fetch(REFLOG_FILE, limit=REFLOG_LIMIT, fresh=True)
         if manifest.reflog.algorithm.digest(data) != manifest.reflog:
             return None
         return Reflog.from_bytes(data, fqrn=manifest.fqrn)

@@ -11,8 +11,8 @@ from typing import Final, Protocol
 
 from headstart.cvmfs.history import History
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
-from headstart.cvmfs.objects import Kind, ObjectName
-from headstart.cvmfs.reflog import REFLOG_FILE, ReferenceKind, Reflog, present
+from headstart.cvmfs.objects import ObjectName
+from headstart.cvmfs.reflog import REFLOG_FILE, REFLOG_LIMIT, Reflog, present
 from headstart.cvmfs.signature import LETTER_LIMIT, seal
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import CorruptError, MissingError
@@ -21,16 +21,8 @@ from headstart.repository.replica import is_replica
 from headstart.repository.state import Repository
 from headstart.store import Store, Transaction
 
-LIMIT: Final = 1 << 28
 _REPAIR: Final = "mend it first: headstart repo check --repair"
 _MIRROR_AGAIN: Final = "mend it first: headstart repo mirror writes it anew"
-KINDS: Final = {
-    ReferenceKind.CATALOG: Kind.CATALOG,
-    ReferenceKind.CERTIFICATE: Kind.CERTIFICATE,
-    ReferenceKind.HISTORY: Kind.HISTORY,
-    ReferenceKind.METAINFO: Kind.METAINFO,
-}
-"""What kind of object a reference is to."""
 
 
 class Held(Protocol):
@@ -64,7 +56,7 @@ def read_whole(repository: Held) -> Reflog:
     where = f"{REFLOG_FILE} of {repository.fqrn}"
     hint = _MIRROR_AGAIN if is_replica(repository.store) else _REPAIR
     try:
-        reflog = Reflog.from_bytes(repository.store.read(REFLOG_FILE, limit=LIMIT), fqrn=repository.fqrn)
+        reflog = Reflog.from_bytes(repository.store.read(REFLOG_FILE, limit=REFLOG_LIMIT), fqrn=repository.fqrn)
     except MissingError as error:
         raise MissingError(f"{where} is missing, so nobody knows which states there were", hint=hint) from error
     except CorruptError as error:
@@ -106,7 +98,7 @@ def rewrite(
     claim = keys.masters.trust(whitelist, fqrn=keys.fqrn, now=now).examine(published)
     claim.prove(repository.fetch(claim.certificate))
     into.settle()
-    if repository.store.has(REFLOG_FILE) and repository.store.read(REFLOG_FILE, limit=LIMIT) == data:
+    if repository.store.has(REFLOG_FILE) and repository.store.read(REFLOG_FILE, limit=REFLOG_LIMIT) == data:
         pass  # an earlier run came as far as this
     else:
         into.replace(REFLOG_FILE, data)

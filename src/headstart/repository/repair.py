@@ -17,13 +17,13 @@ from headstart.cvmfs.catalog import Catalog
 from headstart.cvmfs.history import History
 from headstart.cvmfs.objectkeys import Key, key_at
 from headstart.cvmfs.objects import Digest, Kind, ObjectName, inflate
-from headstart.cvmfs.reflog import REFLOG_FILE, Reference, ReferenceKind, Reflog, present
+from headstart.cvmfs.reflog import REFLOG_FILE, REFLOG_LIMIT, Reference, ReferenceKind, Reflog, present
 from headstart.cvmfs.tagcheck import examine_reflog
 from headstart.cvmfs.trust import CATALOG_LIMIT
 from headstart.errors import CorruptError, MissingError
 from headstart.keys import RepositoryKeys
 from headstart.repository.gc import Marks
-from headstart.repository.references import KINDS, LIMIT, rewrite
+from headstart.repository.references import rewrite
 from headstart.repository.state import Repository
 from headstart.snapshot import HISTORY_LIMIT
 from headstart.store import DirectoryStore, Store
@@ -127,7 +127,7 @@ def repair(
 def _log(repository: Repository) -> tuple[tuple[Reference, ...], bytes | None]:
     """What of the log can be read, and its bytes where there are any."""
     try:
-        data = repository.store.read(REFLOG_FILE, limit=LIMIT)
+        data = repository.store.read(REFLOG_FILE, limit=REFLOG_LIMIT)
     except (MissingError, CorruptError):
         return (), None
     return examine_reflog(data, repository.fqrn).references, data
@@ -140,7 +140,7 @@ def _reads(data: bytes, repository: Repository) -> bool:
 def _mended(repository: Repository, log: tuple[Reference, ...]) -> tuple[Reference, ...]:
     """The log as it should be: in order of time, what is present last."""
     store, manifest = repository.store, repository.manifest
-    there = [item for item in log if store.has(_object(item).path)]
+    there = [item for item in log if store.has(item.name.path)]
     found = {item.digest: item for item in there}
     heads = present(manifest)
     for item in (*_histories(repository), *_tagged(repository), *heads):
@@ -158,10 +158,6 @@ def _mended(repository: Repository, log: tuple[Reference, ...]) -> tuple[Referen
     # Each was found after the one that follows it; of the same second, it comes before that one.
     ordered = sorted((*reversed(before), *found.values()), key=lambda item: item.timestamp)
     return (*(item for item in ordered if item.digest not in last), *(found[item.digest] for item in heads))
-
-
-def _object(reference: Reference) -> ObjectName:
-    return ObjectName(digest=reference.digest, kind=KINDS[reference.kind])
 
 
 def _histories(repository: Repository) -> Iterator[Reference]:

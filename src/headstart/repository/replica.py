@@ -13,7 +13,7 @@ from typing import Final, Self
 from headstart.cvmfs.history import History
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.objects import Kind, ObjectName, inflate
-from headstart.cvmfs.reflog import REFLOG_FILE, Reference, Reflog, present
+from headstart.cvmfs.reflog import REFLOG_FILE, REFLOG_LIMIT, Reference, Reflog, present
 from headstart.cvmfs.signature import LETTER_LIMIT, Letter
 from headstart.cvmfs.trust import MasterKeys
 from headstart.cvmfs.whitelist import WHITELIST_FILE, Whitelist
@@ -26,7 +26,8 @@ REPLICA_MARKER: Final = ".cvmfs_master_replica"
 """By which a publisher allows replication."""
 SNAPSHOT_FILE: Final = ".cvmfs_last_snapshot"
 RUNNING_FILE: Final = ".cvmfs_is_snapshotting"
-_OBJECT_LIMIT: Final = 1 << 28
+OBJECT_LIMIT: Final = 1 << 28
+"""Bytes that an object at the root of things may have as stored."""
 
 
 def is_replica(store: Store) -> bool:
@@ -103,7 +104,7 @@ def _whitelist(store: Store) -> Whitelist | None:
 
 def _reflog(store: Store, manifest: Manifest) -> Reflog | None:
     try:
-        found = Reflog.from_bytes(store.read(REFLOG_FILE, limit=_OBJECT_LIMIT), fqrn=manifest.fqrn)
+        found = Reflog.from_bytes(store.read(REFLOG_FILE, limit=REFLOG_LIMIT), fqrn=manifest.fqrn)
     except (MissingError, CorruptError):
         return None
     known = {item.digest for item in found.references}
@@ -181,6 +182,6 @@ def read_object(store: Store, name: ObjectName) -> bytes:
     Raises:
         MissingError, CorruptError: it is gone or damaged.
     """
-    stored = store.read(name.path, limit=_OBJECT_LIMIT)
+    stored = store.read(name.path, limit=OBJECT_LIMIT)
     name.check(stored)
     return stored

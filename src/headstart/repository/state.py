@@ -18,7 +18,7 @@ from headstart.cvmfs.history import TRUNK, History, Tag, automatic_name
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName, Revision, deflate, inflate
 from headstart.cvmfs.past import ByHash, ByRevision, PastRoot, Selector, described, find
-from headstart.cvmfs.reflog import REFLOG_FILE, ReferenceKind, Reflog, present
+from headstart.cvmfs.reflog import REFLOG_FILE, REFLOG_LIMIT, ReferenceKind, Reflog, present
 from headstart.cvmfs.signature import LETTER_LIMIT, seal
 from headstart.cvmfs.trust import TrustedManifest
 from headstart.cvmfs.whitelist import WHITELIST_FILE
@@ -26,10 +26,9 @@ from headstart.deflating import fast
 from headstart.errors import CorruptError, Error, MissingError, StorageError, TrustError, UnknownError
 from headstart.keys import RepositoryKeys
 from headstart.names import Fqrn
-from headstart.repository.replica import refuse_replica
+from headstart.repository.replica import OBJECT_LIMIT, read_object, refuse_replica
 from headstart.store import Store, Transaction, present_files
 
-_OBJECT_LIMIT: Final = 1 << 28
 _DAY: Final = 86400
 
 
@@ -120,7 +119,7 @@ class Repository:
         Raises:
             MissingError, CorruptError: it is gone or damaged.
         """
-        return _fetch(self.store, name)
+        return read_object(self.store, name)
 
     def content(self, path: bytes, *, limit: int) -> bytes | None:
         """The content of a small file of the present state; see ``content_in``."""
@@ -157,9 +156,7 @@ class Repository:
         if self.manifest.history is None:
             return History(fqrn=self.fqrn)
         name = ObjectName(digest=self.manifest.history, kind=Kind.HISTORY)
-        return History.from_bytes(
-            inflate(self.fetch(name), limit=_OBJECT_LIMIT, what=str(name)), fqrn=self.fqrn
-        )
+        return History.from_bytes(inflate(self.fetch(name), limit=OBJECT_LIMIT, what=str(name)), fqrn=self.fqrn)
 
     @property
     def head(self) -> PastRoot:
@@ -213,7 +210,7 @@ class Repository:
     def _signed_log(self) -> Reflog | None:
         wanted = self.manifest.reflog
         try:
-            data = self.store.read(REFLOG_FILE, limit=_OBJECT_LIMIT)
+            data = self.store.read(REFLOG_FILE, limit=REFLOG_LIMIT)
             if wanted is None or wanted.algorithm.digest(data) != wanted:
                 return None
             return Reflog.from_bytes(data, fqrn=self.fqrn)
@@ -229,7 +226,7 @@ class Repository:
         """
         manifest = self.manifest
         try:
-            found = Reflog.from_bytes(self.store.read(REFLOG_FILE, limit=_OBJECT_LIMIT), fqrn=self.fqrn)
+            found = Reflog.from_bytes(self.store.read(REFLOG_FILE, limit=REFLOG_LIMIT), fqrn=self.fqrn)
         except (MissingError, CorruptError) as error:
             if manifest.reflog is not None:
                 raise StorageError(
@@ -239,13 +236,7 @@ class Repository:
             found = Reflog(fqrn=self.fqrn)
         heads = present(manifest)
         known = {item.digest for item in found.references}
-        kinds = {
-            ReferenceKind.CATALOG: Kind.CATALOG,
-            ReferenceKind.CERTIFICATE: Kind.CERTIFICATE,
-            ReferenceKind.HISTORY: Kind.HISTORY,
-            ReferenceKind.METAINFO: Kind.METAINFO,
-        }
-        paths = [ObjectName(digest=item.digest, kind=kinds[item.kind]).path for item in found.references]
+        paths = [item.name.path for item in found.references]
         there = present_files(self.store, paths)
         kept = tuple(item for item, path in zip(found.references, paths, strict=True) if path in there)
         return Reflog(fqrn=self.fqrn, references=(*kept, *(item for item in heads if item.digest not in known)))
@@ -388,7 +379,7 @@ def advance(step: Advance, now: datetime) -> Manifest:
     step.into.settle()
     # What clients will do is done here first, on what storage really gives.
     trusted = _believe(step.store, step.keys, published, now)
-    trusted.open_root(_fetch(step.store, trusted.root_catalog))
+    trusted.open_root(read_object(step.store, trusted.root_catalog))
     step.into.replace(REFLOG_FILE, reflog)
     step.into.replace(MANIFEST_FILE, published)
     return manifest
@@ -422,10 +413,4 @@ def _believe(store: Store, keys: RepositoryKeys, published: bytes, now: datetime
             hint="clients would refuse what its key signs: use the right keys, or sign a new whitelist",
         )
     claim = trusted.examine(published)
-    return claim.prove(_fetch(store, claim.certificate))
-
-
-def _fetch(store: Store, name: ObjectName) -> bytes:
-    stored = store.read(name.path, limit=_OBJECT_LIMIT)
-    name.check(stored)
-    return stored
+    return claim.prove(read_object(store, claim.certificate))
