@@ -17,9 +17,7 @@ each time: two writes that must be refused, and one that must not.
 """
 
 import json
-import os
 import secrets
-import socket
 import threading
 import time
 from dataclasses import dataclass, replace
@@ -28,6 +26,8 @@ from typing import Any, Final
 
 from headstart.bucket import Bucket, Condition, Found, Fresh, RefusedError, Same
 from headstart.errors import Error, LockedError, MissingError, StorageError
+from headstart.holdername import holder
+from headstart.holders import Fate, fate
 
 LOCK: Final = "data/txn/headstart.lock"
 _LIMIT: Final = 1 << 14
@@ -53,19 +53,13 @@ class Process:
     @classmethod
     def here(cls) -> "Process":
         """This one."""
-        return cls(
-            host=socket.gethostname(),
-            boot=_text("/proc/sys/kernel/random/boot_id"),
-            namespace=_link("/proc/self/ns/pid"),
-            pid=os.getpid(),
-            start=_start(os.getpid()),
-        )
+        host, boot, namespace, pid, start = holder().split(",")
+        return cls(host=host, boot=boot, namespace=namespace, pid=int(pid), start=start)
 
-    def gone(self, here: "Process") -> bool:
+    def gone(self) -> bool:
         """Whether it is known to be no more, by somebody who may be elsewhere and then cannot know."""
-        if not self.boot or not self.start or (self.boot, self.namespace) != (here.boot, here.namespace):
-            return False
-        return _start(self.pid) != self.start
+        named = (self.host, self.boot, self.namespace, str(self.pid), self.start)
+        return fate(",".join(named)) is Fate.GONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,11 +141,14 @@ class Lease:
         self._at = time.monotonic()
         found = _look(bucket)
         before = Lock.from_bytes(found.content) if found is not None else None
-        here = Process.here()
-        cut_off = before is not None and _cut_off(bucket, before, found, here)
+        cut_off = before is not None and _cut_off(bucket, before, found)
         suspect = cut_off or (before is not None and before.suspect)
         self._lock = Lock(
-            holder=here, nonce=secrets.token_hex(16), count=0, lease=bucket.access.lease, suspect=suspect
+            holder=Process.here(),
+            nonce=secrets.token_hex(16),
+            count=0,
+            lease=bucket.access.lease,
+            suspect=suspect,
         )
         self._etag = self._take(found)
         try:
@@ -271,14 +268,14 @@ def _look(bucket: Bucket) -> Found | None:
         return None
 
 
-def _cut_off(bucket: Bucket, before: Lock, found: Found | None, here: Process) -> bool:
+def _cut_off(bucket: Bucket, before: Lock, found: Found | None) -> bool:
     """Whether the holder before was alive when last seen, and its time is over.
 
     Raises:
         LockedError: its time is not over.
     """
     holder = before.holder
-    if holder is None or found is None or holder.gone(here):
+    if holder is None or found is None or holder.gone():
         return False
     if found.now is None or found.now - found.modified <= before.lease + _GRAIN:
         until = datetime.fromtimestamp(found.modified + before.lease, UTC)
@@ -294,24 +291,3 @@ def _ignorant(bucket: Bucket, how: str) -> StorageError:
         f"{bucket.server} {how}, so two publishers could overwrite each other's work",
         hint="use a server with conditional writes: docs/object-stores.md",
     )
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="ascii") as file:
-            return file.read().strip()
-    except (OSError, ValueError):
-        return ""
-
-
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
-
-
-def _start(pid: int) -> str:
-    """When a process began; empty where there is none."""
-    # The name may have spaces and brackets in it: what follows the last bracket is in fixed order.
-    return next(iter(_text(f"/proc/{pid}/stat").rpartition(")")[2].split()[19:20]), "")

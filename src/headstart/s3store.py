@@ -24,7 +24,7 @@ from headstart.cvmfs.objects import ObjectName
 from headstart.errors import Error, LockedError, StorageError, UnavailableError
 from headstart.lease import Lease, prepare
 from headstart.s3place import S3Access, S3Place
-from headstart.store import BEFORE_THE_MANIFEST, Listed
+from headstart.store import BEFORE_THE_MANIFEST, Listed, check_mutable, check_object
 
 _UNDER_WAY: Final = 64 << 20
 """Bytes of objects that wait for the server; one that is larger goes alone."""
@@ -210,8 +210,7 @@ class S3Transaction:
         """
         for batch in batches(paths):
             for path in batch:
-                if not path.startswith("data/") or ".." in path.split("/"):
-                    raise StorageError(f"{path} is no object, and nothing else is ever deleted")
+                check_object(path)
             if self._lease.suspect:
                 raise LockedError(
                     f"the lock of an earlier publisher to {self._bucket.place.name} ran out, and it may "
@@ -230,8 +229,7 @@ class S3Transaction:
         Raises:
             StorageError: it is no mutable file, or cannot be removed.
         """
-        if not path.startswith(".cvmfs") or "/" in path:
-            raise StorageError(f"{path} is no mutable file of a repository, and nothing else is ever removed")
+        check_mutable(path)
         self._lease.check()
         self._bucket.remove(path)
         self._etags.pop(path, None)

@@ -349,9 +349,7 @@ class DirectoryTransaction:
     def delete(self, paths: Iterable[str]) -> None:
         """See ``Transaction.delete``."""
         for path in paths:
-            if not path.startswith("data/") or ".." in path.split("/"):
-                raise StorageError(f"{path} is no object, and nothing else is ever deleted")
-            target = os.path.join(self._root, path)
+            target = os.path.join(self._root, check_object(path))
             with _translated(target), contextlib.suppress(FileNotFoundError):
                 os.unlink(target)
 
@@ -360,6 +358,17 @@ class DirectoryTransaction:
         target = os.path.join(self._root, check_mutable(path))
         with _translated(target), contextlib.suppress(FileNotFoundError):
             os.unlink(target)
+
+
+def check_object(path: str) -> str:
+    """Refuse to delete what is no object of a repository.
+
+    Raises:
+        StorageError: it is none.
+    """
+    if not path.startswith("data/") or ".." in path.split("/"):
+        raise StorageError(f"{path} is no object, and nothing else is ever deleted")
+    return path
 
 
 def check_mutable(path: str) -> str:
