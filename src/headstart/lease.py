@@ -59,7 +59,7 @@ class Process:
     def gone(self) -> bool:
         """Whether it is known to be no more, by somebody who may be elsewhere and then cannot know."""
         named = (self.host, self.boot, self.namespace, str(self.pid), self.start)
-        return fate(",".join(named)) is Fate.GONE
+        return bool(self.start) and fate(",".join(named)) is Fate.GONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
