@@ -85,6 +85,20 @@ def memory_is_sound(directory: str, *, uid: int) -> bool:
         return False
 
 
+def memories(cache: str, state: str, fqrn: Fqrn, *, uid: int) -> tuple["Cache", ...]:
+    """Where this node remembers: in the user's cache, and for all its users where root has made a place for it.
+
+    Args:
+        cache: the user's; nothing where there is no place for one.
+        state: root's, which need not be there.
+        fqrn: of what.
+        uid: the user.
+    """
+    places = [cache] if cache else []
+    places += [state] if memory_is_sound(state, uid=uid) else []
+    return tuple(Cache(place, fqrn, uid=uid) for place in places)
+
+
 class Cache:
     """The part of a cache directory that belongs to one repository."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from headstart.cache import Cache
 from headstart.errors import CorruptError, Error
-from headstart.launchfiles import WITH_STOCK, julia_files, plain_digest
+from headstart.launchfiles import WITH_STOCK, julia_files, plain_digest, unit_files
 from headstart.names import Fqrn, Sha256
 from headstart.parallel import in_parallel
 from headstart.release import JULIA_FILE, RELEASE_FILE, FileRecord, JuliaTree, LinkRecord, Record, Release
@@ -122,12 +122,7 @@ def _listed(cache: Cache, unit: str) -> _Listed:
         return _Listed(unit=unit, place=cache.place(unit), records=records)
     home, _, target = unit.partition("/images/")
     release = Release.from_bytes(_proven(os.path.join(cache.place(home), RELEASE_FILE), noted))
-    inside = f"images/{target}/"
-    records = {
-        path.removeprefix(inside) if target else path: item
-        for path, item in release.files.items()
-        if path.startswith(inside if target else "") and (target or not path.startswith("images/"))
-    }
+    records = unit_files(release, f"images/{target}" if target else "")
     return _Listed(unit=unit, place=cache.place(unit), records=records)
 
 

@@ -24,7 +24,7 @@ from headstart.cvmfs.entry import ChunkedFile, Compression, Entry, File, Symlink
 from headstart.cvmfs.objects import Digest, Kind, ObjectName
 from headstart.errors import CorruptError, MissingError, UnknownError
 from headstart.inflating import pieces
-from headstart.launchfiles import WITH_STOCK, julia_files
+from headstart.launchfiles import WITH_STOCK, julia_files, unit_files
 from headstart.names import Sha256
 from headstart.neighbours import Neighbours
 from headstart.parallel import in_parallel
@@ -162,21 +162,10 @@ def plan(
     """
     release = verified.release
     julia_unit, home, image_unit = units(release, image)
-    inside = image.directory
     chosen = {
         julia_unit: (julia_files(verified.julia, stock=not image.system), {JULIA_FILE: verified.julia_bytes}),
-        home: (
-            {path: item for path, item in release.files.items() if not path.startswith("images/")},
-            {RELEASE_FILE: verified.release_bytes},
-        ),
-        image_unit: (
-            {
-                path.removeprefix(f"{inside}/"): item
-                for path, item in release.files.items()
-                if path.startswith(f"{inside}/")
-            },
-            {},
-        ),
+        home: (unit_files(release, ""), {RELEASE_FILE: verified.release_bytes}),
+        image_unit: (unit_files(release, image.directory), {}),
     }
     wanted = needed(release, Sha256.of(verified.release_bytes), image)
     return Hydration(

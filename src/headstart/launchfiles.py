@@ -4,7 +4,7 @@ import posixpath
 import re
 from typing import Final
 
-from headstart.release import JuliaTree, Record
+from headstart.release import JuliaTree, Record, Release
 
 WITH_STOCK: Final = "+stock"
 """Behind the digest of a Julia that is in a cache with its own system image and compiled packages."""
@@ -17,6 +17,19 @@ _NOT_FOR_A_LAUNCH: Final = (
 def plain_digest(digest: str) -> str:
     """The digest of the record behind a unit, whatever part of it is in the cache."""
     return digest.removesuffix(WITH_STOCK)
+
+
+def unit_files(release: Release, directory: str) -> dict[str, Record]:
+    """The files of one unit of a release, by path in it.
+
+    Args:
+        release: its record.
+        directory: an image's, such as ``images/x86-64-v3``; nothing for all that is in no image.
+    """
+    if not directory:
+        return {path: item for path, item in release.files.items() if not path.startswith("images/")}
+    inside = f"{directory}/"
+    return {path.removeprefix(inside): item for path, item in release.files.items() if path.startswith(inside)}
 
 
 def julia_files(julia: JuliaTree, *, stock: bool) -> dict[str, Record]:

@@ -24,6 +24,7 @@ from typing import Final
 
 from headstart.holdername import holder
 from headstart.holders import Fate, fate
+from headstart.mountinfo import kind_of
 
 _OF_THIS_MACHINE: Final = frozenset(
     {
@@ -52,25 +53,16 @@ MODE: Final = 0o600
 
 def file_system(path: str, mounts: str = _MOUNTS) -> str:
     """The type of the file system that a path is on, such as ``ext4`` or ``nfs4``; nothing if unknown."""
-    place = os.path.realpath(path)
-    found, longest = "", -1
+    return kind_of(mount_table(mounts), os.path.realpath(path))
+
+
+def mount_table(mounts: str = _MOUNTS) -> str:
+    """The kernel's table, as ``mountinfo.kind_of`` reads it; nothing where it cannot be read."""
     try:
         with open(mounts, encoding="utf-8", errors="surrogateescape") as file:
-            lines = file.read().splitlines()
+            return file.read()
     except OSError:
         return ""
-    for line in lines:
-        before, _, after = line.partition(" - ")
-        fields = before.split(" ")
-        if len(fields) < 5 or not after:
-            continue
-        point = fields[4]
-        for sign, code in ((" ", r"\040"), ("\t", r"\011"), ("\n", r"\012"), ("\\", r"\134")):
-            point = point.replace(code, sign)
-        # Of several at one place, the last one is what is seen.
-        if (place + "/").startswith(point.rstrip("/") + "/") and len(point) >= longest:
-            found, longest = after.split(" ")[0], len(point)
-    return found
 
 
 def flock_is_enough(path: str) -> bool:

@@ -46,15 +46,10 @@ def understand(text: str, anchors: Anchors) -> Named | Trouble:
         try:
             keys: MasterKeys | Trouble = find_keys(source, anchors)
         except KeyFileError as error:
-            keys = as_trouble(error)
+            keys = Trouble.of(error)
     except Error as error:
-        return as_trouble(error)
+        return Trouble.of(error)
     return Named(source=source, fqrn=fqrn, keys=keys, blacklist=blacklist)
-
-
-def as_trouble(error: Error) -> Trouble:
-    """An error as a fact."""
-    return Trouble(code=error.exit_code, text=error.message, hint=error.hint)
 
 
 def connect(proxy: str, patience: Patience) -> ProxyAnswer:
@@ -100,7 +95,7 @@ def hear(way: Way, inquiry: Inquiry) -> Heard | Trouble:
             latency = time.monotonic() - start
             manifest = Manifest.from_bytes(Letter.cut(published, what=MANIFEST_FILE).text)
         except Error as error:
-            return as_trouble(error)
+            return Trouble.of(error)
         ends, refused = _believed(stratum, whitelist, inquiry)
     return Heard(
         latency=latency,
@@ -131,11 +126,11 @@ def _believed(stratum: Stratum, whitelist: bytes, inquiry: Inquiry) -> tuple[dat
     try:
         ends = named.keys.signed(whitelist, fqrn=named.fqrn).ends
     except Error as error:
-        return None, as_trouble(error)
+        return None, Trouble.of(error)
     try:
         Snapshot.open(stratum, keys=named.keys, fqrn=named.fqrn, now=inquiry.now, blacklist=named.blacklist)
     except Error as error:
-        return ends, as_trouble(error)
+        return ends, Trouble.of(error)
     return ends, None
 
 
@@ -147,6 +142,6 @@ def look_at_storage(directory: str, inquiry: Inquiry) -> Storage:
         published = stratum.fetch(MANIFEST_FILE, limit=LETTER_LIMIT)
         revision = Manifest.from_bytes(Letter.cut(published, what=MANIFEST_FILE).text).revision
     except Error as error:
-        return Storage(directory=directory, trouble=as_trouble(error), revision=0, ends=None)
+        return Storage(directory=directory, trouble=Trouble.of(error), revision=0, ends=None)
     ends, refused = _believed(stratum, whitelist, inquiry)
     return Storage(directory=directory, trouble=refused, revision=revision, ends=ends)

@@ -15,9 +15,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from headstart.errors import CacheError, NamespaceError
+from headstart.locking import file_system, mount_table
 from headstart.microarchitecture import flags_of
+from headstart.mountinfo import kind_of
 from headstart.namespace import Bind, enter
-from headstart.nodefacts import Fuse, Mount, Namespaces, Place, Processors, Surroundings, Trouble, kind_of
+from headstart.nodefacts import Fuse, Mount, Namespaces, Place, Processors, Surroundings, Trouble
 from headstart.ownership import check_owner, check_way
 
 _TRIAL: Final = 16 << 20
@@ -30,11 +32,6 @@ _SWITCHES: Final = (
 )
 _ATTRIBUTES: Final = ("revision", "host", "proxy", "nioerr")
 """Extended attributes that the CernVM-FS client gives its mount (``cvmfs/magic_xattr.cc`` of 2.12)."""
-
-
-def trouble(error: "CacheError") -> Trouble:
-    """An error as a fact."""
-    return Trouble(code=error.exit_code, text=error.message, hint=error.hint)
 
 
 def look_at_processors(path: str) -> Processors:
@@ -116,16 +113,9 @@ def look_at_mount(path: str) -> Mount:
             attributes[name] = os.getxattr(path, f"user.{name}").decode(errors="replace").strip()
         except OSError:
             continue
-    kind = "" if kind_of(_mounts(), os.path.dirname(path)) == (own := kind_of(_mounts(), path)) else own
+    mounts = mount_table()
+    kind = "" if kind_of(mounts, os.path.dirname(path)) == (own := kind_of(mounts, path)) else own
     return Mount(path=path, kind=kind, entries=entries, error=error, attributes=attributes)
-
-
-def _mounts() -> str:
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
-            return file.read(1 << 24)
-    except OSError:
-        return ""
 
 
 def look_at_place(path: str, origin: str, *, uid: int) -> Place | None:
@@ -148,7 +138,7 @@ def look_at_place(path: str, origin: str, *, uid: int) -> Place | None:
                 hint="name a directory with --cache or HEADSTART_CACHE",
             )
     except CacheError as error:
-        refused = trouble(error)
+        refused = Trouble.of(error)
     except OSError as error:
         refused = Trouble(
             code=CacheError.exit_code,
@@ -163,7 +153,7 @@ def look_at_place(path: str, origin: str, *, uid: int) -> Place | None:
         trouble=refused,
         unwritable=_try_to_write(near),
         borrowed=exists and uid != 0 and os.stat(path).st_uid == 0,
-        kind=kind_of(_mounts(), os.path.realpath(near)),
+        kind=file_system(near),
         free=disk.f_bavail * disk.f_frsize,
         size=disk.f_blocks * disk.f_frsize,
         free_files=disk.f_favail if disk.f_files else -1,

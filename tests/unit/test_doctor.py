@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headstart.doctor import Finding, Grade, diagnose, worst
 from headstart.doctor.here import VARIABLES
 from headstart.microarchitecture import LEVELS
+from headstart.mountinfo import kind_of
 from headstart.names import Fqrn
 from headstart.nodefacts import (
     Facts,
@@ -29,7 +30,6 @@ from headstart.nodefacts import (
     Surroundings,
     Trouble,
     Way,
-    kind_of,
 )
 from headstart.route import DIRECT
 

@@ -10,7 +10,7 @@ from typing import Any
 from headstart import cachecheck, prune
 from headstart.cache import Cache
 from headstart.cli.reading import counted, size_text, time_text, write, write_json
-from headstart.cli.run import NO_HOME, cache_of
+from headstart.cli.run import NO_HOME, cache_of, homeless
 from headstart.console import Console
 from headstart.errors import CacheError, ComplaintsError, ConfigurationError
 from headstart.prune import Plan, Wish, of_units
@@ -74,10 +74,7 @@ def run(args: argparse.Namespace) -> int:
     """Do what the verb says."""
     directory, _ = cache_of(args.cache, os.environ, os.geteuid())
     if directory.startswith(NO_HOME):
-        raise CacheError(
-            f"there is no place for a cache: HOME is not set, and user {os.geteuid()} has no entry",
-            hint="name a directory with --cache or HEADSTART_CACHE",
-        )
+        raise homeless(os.geteuid())
     if not os.path.isdir(directory):
         raise CacheError(
             f"there is no cache in {directory}", hint="name its directory with --cache or HEADSTART_CACHE"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
-from headstart.cli.reading import anchors_of, counted, time_text, write, write_json
+from headstart.cli.reading import add_trust_arguments, anchors_of, counted, time_text, write, write_json
 from headstart.cli.run import CPUINFO, NO_HOME, STATE, cache_of
 from headstart.doctor import Case, Finding, Grade, diagnose, gather, worst
 from headstart.errors import ComplaintsError, ConfigurationError
@@ -31,22 +31,8 @@ _MARKS = {Grade.GOOD: "ok", Grade.NOTE: "note", Grade.WARNING: "warning", Grade.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("source", metavar="SOURCE", nargs="?", default="")
-    parser.add_argument(
-        "--key",
-        metavar="PUB",
-        action="append",
-        default=[],
-        help="public key to trust (default: those in /etc/cvmfs/keys)",
-    )
+    add_trust_arguments(parser)
     parser.add_argument("--cache", metavar="DIR", default="", help="the cache (default: ~/.cache/headstart)")
-    parser.add_argument("--fqrn", metavar="NAME", help="the repository that it must be")
-    parser.add_argument(
-        "--blacklist",
-        metavar="FILE",
-        action="append",
-        default=[],
-        help="certificates and old revisions to refuse, beside the site's (/etc/cvmfs/blacklist)",
-    )
     parser.add_argument(
         "--timeout",
         metavar="SECONDS",

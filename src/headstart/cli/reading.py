@@ -29,12 +29,18 @@ SCHEME: Final = "s3://"
 
 
 def add_source_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare SOURCE, ``--key``, ``--fqrn`` and ``--json``."""
+    """Declare SOURCE, what is trusted for it, and ``--json``."""
     parser.add_argument(
         "source",
         metavar="SOURCE",
         help="a repository's name, a mounted /cvmfs/NAME, a storage, or an http address",
     )
+    add_trust_arguments(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_trust_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare ``--key``, ``--fqrn`` and ``--blacklist``, which ``anchors_of`` reads."""
     parser.add_argument(
         "--key",
         metavar="PUB",
@@ -50,7 +56,6 @@ def add_source_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="certificates and old revisions to refuse, beside the site's (/etc/cvmfs/blacklist)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def add_past_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,7 @@ from importlib import import_module
 from headstart import shortcut as shortcuts
 from headstart.cli import printable
 from headstart.directories import own_part
-from headstart.errors import ConfigurationError, MissingError, NamespaceError
+from headstart.errors import CacheError, ConfigurationError, MissingError, NamespaceError
 from headstart.shortcut import Question, Shortcut
 
 TYPE_CHECKING = False  # as in typing, which is slow to import
@@ -153,6 +153,14 @@ def _cache_of(option: str, env: "Mapping[str, str]", uid: int) -> tuple[str, str
             return own_part(os.path.abspath(path), uid), origin
     caches, origin = _caches_of(env)
     return own_part(os.path.abspath(f"{caches}/headstart"), uid), origin
+
+
+def homeless(uid: int) -> CacheError:
+    """What to say where a cache is needed and its place begins with ``NO_HOME``."""
+    return CacheError(
+        f"there is no place for the cache: HOME is not set, and user {uid} has no entry",
+        hint="name a directory with --cache or HEADSTART_CACHE",
+    )
 
 
 def _caches_of(env: "Mapping[str, str]") -> tuple[str, str]:

@@ -14,9 +14,9 @@ from functools import partial
 from typing import NoReturn
 
 from headstart import hydrate, launch, prune, shortcut
-from headstart.cache import Cache, memory_is_sound
+from headstart.cache import Cache, memories
 from headstart.channel import pointer_path
-from headstart.cli.run import NO_HOME, Node, Request, repeat, say
+from headstart.cli.run import NO_HOME, Node, Request, homeless, repeat, say
 from headstart.clock import check_clock, clock_complaint, own_complaint
 from headstart.cvmfs.manifest import DEFAULT_TTL, MANIFEST_FILE
 from headstart.cvmfs.past import chosen
@@ -138,10 +138,7 @@ class Launch:
         if isinstance(self._source, MountSource):
             return opened
         if self._node.cache.startswith(NO_HOME):
-            raise CacheError(
-                f"there is no place for the cache: HOME is not set, and user {self._node.uid} has no entry",
-                hint="name a directory with --cache or HEADSTART_CACHE",
-            )
+            raise homeless(self._node.uid)
         seen = self._recall(opened).seen
         if seen is None or opened.snapshot is None or seen == opened.snapshot.seen:
             return opened
@@ -150,11 +147,7 @@ class Launch:
         )
 
     def _memories(self, opened: Opened) -> tuple[Cache, ...]:
-        """Where this node remembers: in the cache, and for all its users where root has made a place for it."""
-        places = [Cache(self._node.cache, opened.fqrn, uid=self._node.uid)]
-        if memory_is_sound(self._node.state, uid=self._node.uid):
-            places.append(Cache(self._node.state, opened.fqrn, uid=self._node.uid))
-        return tuple(places)
+        return memories(self._node.cache, self._node.state, opened.fqrn, uid=self._node.uid)
 
     def _recall(self, opened: Opened) -> Memory:
         memory = Memory()

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any, Final
 
 from headstart import bounded, probing, surroundings
-from headstart.cache import Cache, memory_is_sound
+from headstart.cache import memories
 from headstart.errors import Error
 from headstart.names import Fqrn
 from headstart.nodefacts import Facts, Silence, Surroundings, Trouble, Way
-from headstart.probing import Inquiry, Named, as_trouble
+from headstart.probing import Inquiry, Named
 from headstart.route import DIRECT, Patience, Route
 from headstart.siteconfig import Site
 from headstart.source import Anchors, MountSource, StorageSource, WebSource
@@ -113,7 +113,7 @@ def _understand(case: Case) -> Named | Route | Trouble | None:
         site: Site = case.anchors.site_of(None)
         return site.route("http://server.invalid/cvmfs/any.invalid")
     except Error as error:
-        return as_trouble(error)
+        return Trouble.of(error)
 
 
 def _proxies(route: Route) -> _Questions:
@@ -140,15 +140,12 @@ def _of_source(known: Named, case: Case, *, now: datetime, clock: Callable[[], f
 
 def _seen(case: Case, fqrn: Fqrn, anchors: Mapping[str, object]) -> int | Trouble:
     """The revision that this node has seen, wherever it remembers."""
-    uid = os.geteuid()
-    places = [case.cache] if case.cache else []
-    places += [case.state] if memory_is_sound(case.state, uid=uid) else []
     revisions = [0]
-    for place in places:
+    for place in memories(case.cache, case.state, fqrn, uid=os.geteuid()):
         try:
-            seen = Cache(place, fqrn, uid=uid).recall(anchors).seen
+            seen = place.recall(anchors).seen
         except Error as error:
-            return as_trouble(error)
+            return Trouble.of(error)
         revisions += [seen.revision] if seen is not None else []
     return max(revisions)
 
@@ -158,7 +155,7 @@ def _quota(case: Case) -> Trouble | None:
     try:
         _ = case.anchors.site_of(None).cache_quota
     except Error as error:
-        return as_trouble(error)
+        return Trouble.of(error)
     return None
 
 
