@@ -6,7 +6,8 @@ The bare loop reads each object from the disk, inflates it, hashes it (SHA-256) 
 place, with as many threads as there are cores; it fetches, verifies and records nothing. Hydration proves the
 repository's state, looks the image up, fetches with several threads, compares every object with its name,
 hashes the file, and places it. The server runs on the same cores. Runs alternate, A B A B; medians go to stdout
-as one JSON object, with the most memory that ``headstart run`` has while it does the same. Without ``--image`` the stock Julia's system image is taken, else 160 MB like it.
+as one JSON object, with the most memory that ``headstart run`` has while it does the same. Without ``--image``
+the stock Julia's system image is taken, else 160 MB like it.
 """
 
 import argparse
