@@ -336,7 +336,8 @@ def _lines(path: str) -> tuple[str, ...]:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return tuple(dict.fromkeys(line for line in file.read().splitlines() if line))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
+        # A directory in their place is none of ours.
         return ()
 
 

@@ -268,6 +268,37 @@ def test_the_next_release_takes_the_place_of_the_one_that_was_started_before(
     assert [one["unit"].split("/")[2] for one in repository["images"]] == ["fedcba9876543210"]
 
 
+def test_a_channel_that_moved_behind_a_server_lets_the_old_release_go(node: Node, tmp_path: Path) -> None:
+    own = nodes.make_site(tmp_path / "own", image_size=50_000)
+    with nodes.serving(own.storage) as server:
+        started(node.run(server.url, own))
+        publishing.write_stage(
+            tmp_path / "next",
+            lambda made: replace(made, id=type(made.id)("fedcba9876543210")),
+            extra={"depot/large": releases.image_content("another", 50_000)},
+        )
+        own.publish(tmp_path / "next")
+        # Not before the server is to be asked again the channel is seen to have moved.
+        (record,) = (node.cache / "launches").iterdir()
+        fields = record.read_bytes().split(b"\0")
+        fields[2] = fields[1]
+        record.write_bytes(b"\0".join(fields))
+        job = subprocess.Popen(
+            words_of(own, server.url),
+            env={**node.environment(), "FAKE_JULIA": "echo running; exec sleep 600"},
+            stdout=subprocess.PIPE,
+        )
+        assert job.stdout is not None
+        with job.stdout:
+            while job.stdout.readline() not in (b"running\n", b""):
+                pass
+        images = json.loads(node.headstart("cache", "status", "--json").stdout)["repositories"][0]["images"]
+        job.kill()
+        job.wait()
+    in_use = {one["unit"].split("/")[2]: one["in_use"] for one in images}
+    assert in_use == {"0123456789abcdef": False, "fedcba9876543210": True}
+
+
 @pytest.mark.slow
 def test_a_quota_makes_room_but_not_under_a_running_job(site: Site, node: Node) -> None:
     job = subprocess.Popen(
@@ -324,8 +355,22 @@ def test_what_is_damaged_is_found_and_fetched_anew(site: Site, node: Node) -> No
     assert b"1 thing that is not what" in done.stderr
     said = json.loads(node.headstart("cache", "verify", "--repair", "--json").stdout)
     assert [one["unit"] for one in said["complaints"]] == ["stacks/jets/0123456789abcdef/images/x86-64-v3"]
+    assert node.headstart("cache", "verify").returncode == 0
+    assert image.exists()
     started(node.run(site.storage, site))
     assert node.headstart("cache", "verify").returncode == 0
+
+
+def test_a_directory_among_the_notes_is_passed_over(site: Site, node: Node) -> None:
+    started(node.run(site.storage, site))
+    (node.cache / FQRN / "used" / "somebodys").mkdir()
+    (node.cache / FQRN / "leases" / "somebodys").mkdir()
+    said = json.loads(node.headstart("cache", "status", "--json").stdout)
+    assert [one["unit"] for one in said["repositories"][0]["images"]] == [
+        "stacks/jets/0123456789abcdef/images/x86-64-v3"
+    ]
+    assert node.headstart("cache", "prune", "--all").returncode == 0
+    started(node.run(site.storage, site))
 
 
 @pytest.mark.parametrize(

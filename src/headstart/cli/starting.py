@@ -77,11 +77,13 @@ def start(request: Request, node: Node, question: Question, known: Shortcut | No
     Raises:
         Error: it cannot be; the family says why.
     """
-    launching = Launch(request, node, question)
+    launching = Launch(request, node, question, known)
     try:
         launching.become(launching.ready())
     except UnavailableError as error:
         if known is None or not known.created <= node.now < known.expires:
+            raise
+        if not shortcut.regain(known, node.now):
             raise
         ends = datetime.fromtimestamp(known.expires, UTC)
         say(f"{error.message}; going on with what was verified before, signed until {ends:%Y-%m-%d %H:%M} UTC")
@@ -96,9 +98,11 @@ class Launch:
         request: what the user asked for.
         node: what this process has around it.
         question: the same as a question, for the record.
+        known: the record of the last time, whose lease this process holds.
     """
 
-    def __init__(self, request: Request, node: Node, question: Question) -> None:
+    def __init__(self, request: Request, node: Node, question: Question, known: Shortcut | None = None) -> None:
+        self._known = known
         self._request = request
         self._node = node
         self._question = question
@@ -198,6 +202,9 @@ class Launch:
         self._placed = tuple(cache.placed(unit) for unit, _ in needed)
         # Before anything is looked for: what is seen from now on stays.
         self._lease = Usage(cache, self._node.now).begin(tuple(unit for unit, _ in reversed(needed)))
+        if self._known is not None and self._known.lease != self._lease:
+            # Else the last release could neither make room for this one, nor go as long as a job runs on this.
+            shortcut.leave(self._known)
         if not hydrate.lacking(needed, cache.has):
             return cache.root
         self._check_replacement(cache, resolved, needed)
