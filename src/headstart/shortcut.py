@@ -185,11 +185,15 @@ def save(cache: str, question: Question, shortcut: Shortcut) -> None:
     path = path_of(cache, question)
     temporary = f"{path}.{os.getpid()}"
     try:
-        make_directories(os.path.dirname(path))
+        # Root's cache is for all to start from, whatever root's umask.
+        for_all = os.geteuid() == 0
+        make_directories(os.path.dirname(path), for_all=for_all)
         if any(others_may_write(place, uid=os.geteuid()) for place in (cache, os.path.dirname(path))):
             return
         with open(temporary, "wb", opener=_new) as file:
             file.write(os.fsencode(_encode(shortcut, question)))
+            if for_all:
+                os.fchmod(file.fileno(), 0o644)
         os.rename(temporary, path)
     except OSError:
         try:

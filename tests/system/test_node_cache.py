@@ -1,5 +1,6 @@
 """The node's cache as jobs use it: many at once, killed, short of room, of users who distrust each other."""
 
+import fcntl
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ import nodes
 import publishing
 import releases
 from headstart.cli import main
+from headstart.leases import SHARED
 from headstart.names import ReleaseId
 from nodes import FaultyServer, Node, Site, assert_refused
 
@@ -544,6 +547,47 @@ def test_roots_cache_serves_all_and_their_jobs_hold_it(site: Site, server: Fault
     os.waitpid(child, 0)
     assert not chunks_asked(server)
     assert len(json.loads(node.headstart("cache", "prune", "--all", "--json").stdout)["removed"]) == 3
+
+
+@needs_root
+def test_what_root_fills_below_a_closed_umask_is_open_to_all(
+    site: Site, server: FaultyServer, shared: Path
+) -> None:
+    shared.chmod(0o755)
+    env = {"HEADSTART_CACHE": str(shared / "site" / "cache")}
+    before = os.umask(0o077)
+    try:
+        started(as_user(0, site, server.url, shared, env=env))
+    finally:
+        os.umask(before)
+    server.asked.clear()
+    started(as_user(OTHERS[0], site, server.url, shared, env=env))
+    assert not chunks_asked(server)
+    work = shared / "site" / "cache" / FQRN / "work"
+    for place in (shared / "site").rglob("*"):
+        if place.is_dir() and place != work:
+            assert place.stat().st_mode & 0o777 == 0o755, place
+
+
+@needs_root
+def test_a_user_sees_what_is_in_roots_cache(site: Site, server: FaultyServer, shared: Path) -> None:
+    shared.chmod(0o755)
+    env = {"HEADSTART_CACHE": str(shared / "cache")}
+    started(as_user(0, site, server.url, shared, env=env))
+
+    def status() -> dict[str, Any]:
+        words = [sys.executable, "-c", AS_USER, str(OTHERS[0]), "cache", "status", "--json"]
+        done = subprocess.run(words, env={**os.environ, **env}, capture_output=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr.decode()
+        (repository,) = json.loads(done.stdout)["repositories"]
+        (image,) = repository["images"]
+        return dict(image)
+
+    assert (status()["here"], status()["in_use"]) == (True, False)
+    used = next((shared / "cache" / FQRN / "used").iterdir())
+    with open(used, "rb") as held:
+        fcntl.fcntl(held, fcntl.F_OFD_SETLK, SHARED)
+        assert status()["in_use"]
 
 
 # A program that is small itself: a child counts what its parent had in memory when it was made.
