@@ -2,10 +2,12 @@
 
 Theory of operation. ``plan`` is pure: it takes the records of a release and its Julia, drops what a launch does
 not need (other images, the stock system image, manuals, headers, tests), looks every remaining file up in the
-verified catalogs, and says which objects that takes. ``apply`` fetches them with several threads. Each object
-is checked against its name, inflated no further than the catalog says, and written at its offset; each file's
-SHA-256 is computed in the order of its bytes as they arrive and must be the one that the release records. Only
-then does the file get its name in the cache, and only when all of a unit's files are there, the unit its place.
+verified catalogs, and says which objects that takes. ``apply`` fetches them with several threads, in pieces
+that go through one after the other, so that memory holds some pieces and no object: each is hashed for the
+object's name, inflated no further than the catalog says, and written at its offset. What was written counts for
+nothing before the object's hash is its name; another answer is written over it. Each file's SHA-256 is computed in the
+order of its bytes as its objects arrive and must be the one that the release records. Only then does the file
+get its name in the cache, and only when all of a unit's files are there, the unit its place.
 
 The two checks have different anchors: the object's name comes from the repository's signed catalogs (SHA-1 or
 SHAKE-128), the SHA-256 from ``release.json``, whose own digest comes from the channel's signature.
