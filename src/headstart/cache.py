@@ -369,7 +369,8 @@ class Workplace:
             digest: of the record that lists them.
         """
         tree = os.path.join(self.path, "unit")
-        for path in sorted({os.path.dirname(os.path.join(tree, path)) for path in (*files, *links, *extra)}):
+        folders = {os.path.dirname(os.path.join(tree, path)) for path in (*files, *links, *extra)}
+        for path in sorted({tree, *folders}):
             self._cache.make(path)
         for path, (record, mtime) in files.items():
             _link(self._cache.file(record, mtime), os.path.join(tree, path))

@@ -5,9 +5,9 @@ not need (other images, the stock system image, manuals, headers, tests), looks 
 verified catalogs, and says which objects that takes. ``apply`` fetches them with several threads, in pieces
 that go through one after the other, so that memory holds some pieces and no object: each is hashed for the
 object's name, inflated no further than the catalog says, and written at its offset. What was written counts for
-nothing before the object's hash is its name; another answer is written over it. Each file's SHA-256 is computed in the
-order of its bytes as its objects arrive and must be the one that the release records. Only then does the file
-get its name in the cache, and only when all of a unit's files are there, the unit its place.
+nothing before the object's hash is its name; another answer is written over it. Each file's SHA-256 is computed
+in the order of its bytes as its objects arrive and must be the one that the release records. Only then does the
+file get its name in the cache, and only when all of a unit's files are there, the unit its place.
 
 The two checks have different anchors: the object's name comes from the repository's signed catalogs (SHA-1 or
 SHAKE-128), the SHA-256 from ``release.json``, whose own digest comes from the channel's signature.
