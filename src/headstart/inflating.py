@@ -29,7 +29,8 @@ _ERRORS: Final[tuple[type[Exception], ...]] = (
 
 
 _OUTPUT: Final = 1 << 18
-"""Bytes of content in a piece, at most."""
+"""Bytes of content in a piece, at most. Smaller ones come from the heap and leave holes in it, which takes more
+memory than larger ones, of which each is returned to the system."""
 
 
 class Inflater:

@@ -602,7 +602,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 @pytest.mark.slow
 def test_what_the_launcher_has_in_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
-    """It is some objects at a time, which are small here; a publisher's own chunks are of several megabytes."""
+    """It is some pieces of objects at a time; how large the objects are, ``test_hydrate_memory`` looks at."""
     big = nodes.make_site(tmp_path / "big", image_size=40_000_000)
     node = Node(root=tmp_path / "node")
     node.root.mkdir()

@@ -50,6 +50,8 @@ from headstart.usage import Usage
 
 _MMAP_THRESHOLD = -3
 """``M_MMAP_THRESHOLD`` of mallopt(3)."""
+_ARENA_MAX = -8
+"""``M_ARENA_MAX`` of the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,9 +339,14 @@ class Launch:
 
 
 def _give_back_memory() -> None:
-    """Have glibc return large blocks to the system when they are free; left alone it learns to keep them."""
+    """Have glibc return large blocks to the system when they are free; left alone it learns to keep them.
+
+    And have all threads share one heap: each would keep what is free in its own.
+    """
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 17)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, 1 << 17)
+        libc.mallopt(_ARENA_MAX, 1)
 
 
 def _sentence(reference: Reference, resolved: Resolved, selection: Selection) -> str:
