@@ -6,7 +6,8 @@ The bare loop reads each object from the disk, inflates it, hashes it (SHA-256) 
 place, with as many threads as there are cores; it fetches, verifies and records nothing. Hydration proves the
 repository's state, looks the image up, fetches with several threads, compares every object with its name,
 hashes the file, and places it. The server runs on the same cores. Runs alternate, A B A B; medians go to stdout
-as one JSON object. Without ``--image`` the stock Julia's system image is taken, else 160 MB like it.
+as one JSON object, with the most memory that ``headstart run`` has while it does the same. Without ``--image``
+the stock Julia's system image is taken, else 160 MB like it.
 """
 
 import argparse
@@ -170,6 +171,33 @@ def hydrated(root: Path, url: str) -> float:
     return seconds
 
 
+LAUNCHER = """
+import os, sys
+from headstart.cli import main
+
+def instead_of_julia(*_):
+    with open("/proc/self/status") as file:
+        print(next(line.split()[1] for line in file if line.startswith("VmHWM")))
+        sys.stdout.flush()
+    os._exit(0)
+
+os.execve = instead_of_julia
+sys.exit(main())
+"""
+"""``headstart run``, which says what memory it had at most, in KiB, in the place of becoming Julia."""
+
+
+def resident(root: Path, url: str) -> float:
+    """MB that the launcher has at most while it hydrates the whole release into an empty cache."""
+    cache = str(root / "resident")
+    key = str(root / "keys" / f"{FQRN}.pub")
+    words = [sys.executable, "-c", LAUNCHER, "run", url, "jets", "--key", key, "--cache", cache, "--", "x"]
+    env = {"PATH": os.environ["PATH"], "HOME": str(root), "HEADSTART_STATE": str(root / "absent")}
+    done = subprocess.run(words, env=env, capture_output=True, check=True, text=True)
+    shutil.rmtree(cache)
+    return int(done.stdout) * 1024 / 1e6
+
+
 def bare(root: Path, parts: tuple[Part, ...], workers: int) -> float:
     """Seconds to inflate, hash and write the same objects."""
     place = root / "bare"
@@ -232,6 +260,7 @@ def main() -> int:
             for _ in range(args.rounds):
                 rounds.append((hydrated(root, url), bare(root, parts, cores)))
                 sys.stderr.write(f"hydrate {rounds[-1][0]:.3f} s, bare {rounds[-1][1]:.3f} s\n")
+            most = max(resident(root, url) for _ in range(3))
         ours = statistics.median(pair[0] for pair in rounds)
         theirs = statistics.median(pair[1] for pair in rounds)
         stored = sum((root / "storage" / part.name.path).stat().st_size for part in parts)
@@ -247,6 +276,8 @@ def main() -> int:
             "bare_s": round(theirs, 4),
             "ratio": round(statistics.median(a / b for a, b in rounds), 3),
             "bar": 1.15,
+            "resident_mb": round(most, 1),
+            "resident_bar_mb": 40,
         }
         print(json.dumps(said))
     return 0

@@ -45,7 +45,7 @@ from headstart.errors import MissingError
 from headstart.keys import make_certificate
 from headstart.names import ChannelName, Fqrn, JuliaName, ReleaseId, Sha256, StackName
 from headstart.release import FileRecord, ImageRecord, Release, SystemImage
-from headstart.stratum import check_path, too_long
+from headstart.stratum import Stratum, check_path, too_long
 
 NOW = datetime(2026, 11, 22, 20, 15, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -68,7 +68,7 @@ def certificate_pem(fqrn: str, key: str) -> bytes:
 
 
 @dataclass(slots=True)
-class Simulator:
+class Simulator(Stratum):
     """The repository. Change what you like, then ``publish``; or change ``files`` behind its back."""
 
     fqrn: Fqrn = field(default_factory=lambda: Fqrn("julia.example.org"))

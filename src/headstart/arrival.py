@@ -3,7 +3,7 @@
 import hashlib
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,10 +11,11 @@ from headstart.cache import Workplace
 from headstart.cvmfs.entry import Compression
 from headstart.cvmfs.objects import ObjectName
 from headstart.errors import CorruptError
+from headstart.inflating import Inflater
 from headstart.release import FileRecord
 from headstart.snapshot import stored_limit
 
-_BLOCK: Final = 1 << 20
+_BLOCK: Final = 1 << 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,15 +60,17 @@ class Arrival:
         self._kept = False
         self._ready: dict[int, int] = {}
 
-    def add(self, part: Part, pieces: Iterable[bytes]) -> None:
-        """Write a part where it belongs, as it comes, and hash what can be hashed now."""
+    def write(self, content: bytes | memoryview, offset: int) -> None:
+        """Write a piece where it belongs; it counts for nothing before its part has arrived."""
         self._open()
-        offset = part.offset
-        for piece in pieces:
-            view = memoryview(piece)
-            while view:
-                written = os.pwrite(self._descriptor, view, offset)
-                view, offset = view[written:], offset + written
+        view = memoryview(content)
+        while view:
+            written = os.pwrite(self._descriptor, view, offset)
+            view, offset = view[written:], offset + written
+
+    def arrived(self, part: Part) -> None:
+        """Take a part that is whole and right, and hash what can be hashed now."""
+        self._open()
         with self._lock:
             self._ready[part.offset] = part.size
             if self._hashing:
@@ -125,3 +128,54 @@ class Arrival:
             if self._descriptor >= 0:
                 os.close(self._descriptor)
                 self._descriptor = -1
+
+
+class Landing:
+    """A part on its way to its place: takes an object as stored, undoes its compression, and writes.
+
+    A sink (``stratum.Sink``). What it writes may be wrong until the object has been compared with its name; if
+    it is, the next answer is written over it.
+    """
+
+    def __init__(self, arrival: Arrival, part: Part) -> None:
+        self._arrival = arrival
+        self._part = part
+        self._what = f"object {part.name} of {arrival.wanted.path}"
+        self.begin()
+
+    def begin(self) -> None:
+        """Start anew."""
+        self._size = 0
+        self._fault: CorruptError | None = None
+        self._inflater = Inflater(limit=self._part.size, what=self._what)
+
+    def take(self, piece: bytes | memoryview) -> None:
+        """The next piece of the object."""
+        if self._part.compression is not Compression.ZLIB:
+            self._write(iter((piece,)))
+        elif self._fault is None:
+            try:
+                self._write(self._inflater.feed(piece))
+            except CorruptError as error:
+                # Only the name can tell whether to ask for another copy, so the rest is waited for.
+                self._fault = error
+
+    def end(self) -> None:
+        """The object has its name's bytes: they are the part, if they are what the catalog says.
+
+        Raises:
+            CorruptError: they are not.
+        """
+        if self._fault is not None:
+            raise self._fault
+        if self._part.compression is Compression.ZLIB:
+            self._write(self._inflater.rest())
+        if self._size != self._part.size:
+            raise CorruptError(f"{self._what} has {self._size} bytes of content, not {self._part.size}")
+        self._arrival.arrived(self._part)
+
+    def _write(self, contents: Iterator[bytes | memoryview]) -> None:
+        for content in contents:
+            at, self._size = self._part.offset + self._size, self._size + len(content)
+            if self._size <= self._part.size:
+                self._arrival.write(content, at)

@@ -60,8 +60,13 @@ KEEPING: Final = ("locks", "placed", "used", "leases")
 
 
 @contextlib.contextmanager
-def cache_errors(place: str) -> Iterator[None]:
-    """Turn a failure of the file system below the cache into the one sentence that it is."""
+def cache_errors(place: str, done: str = "written") -> Iterator[None]:
+    """Turn a failure of the file system below the cache into the one sentence that it is.
+
+    Args:
+        place: what to name where the system does not.
+        done: what cannot be done to it: ``written`` or ``read``.
+    """
     try:
         yield
     except OSError as error:
@@ -69,10 +74,10 @@ def cache_errors(place: str) -> Iterator[None]:
             errno.ENOSPC: "make room, or name another directory with --cache or HEADSTART_CACHE",
             errno.ENAMETOOLONG: "name a directory with a shorter path with --cache or HEADSTART_CACHE",
             errno.EDQUOT: "make room in your quota, or name another directory with --cache or HEADSTART_CACHE",
-        }.get(error.errno or 0, "name a directory that you may write with --cache or HEADSTART_CACHE")
+        }.get(error.errno or 0, f"name a directory that can be {done} with --cache or HEADSTART_CACHE")
         where = error.filename if isinstance(error.filename, str) else place
         raise CacheError(
-            f"the cache cannot be written: {where} ({error.strerror or error})", hint=hint
+            f"the cache cannot be {done}: {where} ({error.strerror or error})", hint=hint
         ) from error
 
 
@@ -137,12 +142,21 @@ class Cache:
             CacheError: they cannot be made, or others may write them.
         """
         with cache_errors(self.directory):
-            make_directories(self.directory)
+            self.make(self.directory)
             self.check()
             for name in ("root", "files", "work", *KEEPING):
-                make_directories(os.path.join(self.top, name))
+                self.make(os.path.join(self.top, name))
             self.check()
             self._sweep(now)
+
+    @property
+    def for_all(self) -> bool:
+        """Whether others are to read it, whatever its owner's umask: root's, or a part of a shared one."""
+        return self.uid == 0 or bool(self.shared)
+
+    def make(self, path: str) -> None:
+        """Make a directory of the cache's, and those that lead to it."""
+        make_directories(path, for_all=self.for_all)
 
     def place(self, unit: str) -> str:
         """Where a unit is, or is to be."""
@@ -312,10 +326,7 @@ class Cache:
             if before.merged(memory) == before:
                 continue
             with cache_errors(path):
-                fresh = not os.path.isdir(self.top)
-                make_directories(os.path.join(self.top, "locks"))
-                if fresh and self.uid == 0:
-                    os.chmod(self.top, 0o755)  # noqa: S103  # all of a node's users read it, whatever root's umask
+                self.make(os.path.join(self.top, "locks"))
             with self.lock("seen"), cache_errors(path):
                 write_atomically(path, self._recall(path).merged(memory).to_bytes())
 
@@ -337,7 +348,7 @@ class Workplace:
         os.fchmod(descriptor, record.mode)
         os.utime(descriptor, (mtime, mtime))
         place = self._cache.file(record, mtime)
-        make_directories(os.path.dirname(place))
+        self._cache.make(os.path.dirname(place))
         os.rename(path, place)
 
     def assemble(
@@ -358,10 +369,9 @@ class Workplace:
             digest: of the record that lists them.
         """
         tree = os.path.join(self.path, "unit")
-        os.mkdir(tree, 0o755)
-        made = {tree}
-        for path in sorted({*files, *links, *extra}):
-            self._parents(tree, os.path.dirname(path), made)
+        folders = {os.path.dirname(os.path.join(tree, path)) for path in (*files, *links, *extra)}
+        for path in sorted({tree, *folders}):
+            self._cache.make(path)
         for path, (record, mtime) in files.items():
             _link(self._cache.file(record, mtime), os.path.join(tree, path))
         for path, link in links.items():
@@ -370,7 +380,7 @@ class Workplace:
             write_atomically(os.path.join(tree, path), content, mode=0o444)
         self._cache.vouch(unit, digest, boot=boot_id())
         place = self._cache.place(unit)
-        make_directories(os.path.dirname(place))
+        self._cache.make(os.path.dirname(place))
         try:
             os.rename(tree, place)
         except OSError as error:
@@ -383,15 +393,6 @@ class Workplace:
         gone = os.path.join(self.path, os.urandom(8).hex())
         os.rename(self._cache.place(unit), gone)
         _remove(gone)
-
-    @staticmethod
-    def _parents(tree: str, directory: str, made: set[str]) -> None:
-        path = tree
-        for name in directory.split("/") if directory else ():
-            path = f"{path}/{name}"
-            if path not in made:
-                os.mkdir(path, 0o755)
-                made.add(path)
 
 
 def write_atomically(path: str, content: bytes, mode: int = 0o644) -> None:

@@ -97,16 +97,23 @@ def check(cache: Cache, survey: Survey, *, progress: Callable[[int], None] = lam
     return Found(files=len(tasks), size=sum(sizes), complaints=tuple(ordered))
 
 
-def repair(cache: Cache, found: Found) -> None:
+def repair(cache: Cache, survey: Survey, found: Found) -> None:
     """Let nothing count that was complained of; behind the gate.
+
+    A unit's file stays where it is, for whoever runs on it, and loses its name in the store, from which other
+    units would take it.
 
     Raises:
         OSError: it cannot be written.
     """
+    stored = {inode: path for path, (inode, _) in survey.store.items()}
     for complaint in found.complaints:
-        gone = cache.placed(complaint.unit) if complaint.unit else complaint.path
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(gone)
+        gone = [cache.placed(complaint.unit) if complaint.unit else complaint.path]
+        with contextlib.suppress(OSError):
+            gone += filter(None, [stored.get(os.lstat(complaint.path).st_ino)])
+        for path in gone:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
 
 
 def _complaint(cache: Cache, unit: str, path: str, what: str) -> Complaint:

@@ -356,7 +356,7 @@ class Outcome:
             "stack": self.settings.stack,
             "channel": CHANNEL,
             "release": str(self.release.id),
-            "digest": str(self.digest),
+            "digest": self.digest.hex,
         }
 
 

@@ -3,11 +3,15 @@
 import os
 
 
-def make_directories(path: str) -> None:
+def make_directories(path: str, *, for_all: bool = False) -> None:
     """Make a directory and all that lead to it, each with mode 0755 at most; fine when they are there.
 
     ``os.makedirs`` gives the mode to the last one only: below a umask of 002 or 000, as some batch systems have
     it, anybody could put a directory of his own in the place of one in the middle.
+
+    Args:
+        path: the directory.
+        for_all: whether others must get in, whatever the umask: with mode 0755, then.
 
     Raises:
         OSError: one cannot be made.
@@ -25,6 +29,9 @@ def make_directories(path: str) -> None:
         except FileExistsError:
             if not os.path.isdir(place):
                 raise
+        else:
+            if for_all:
+                os.chmod(place, 0o755)  # noqa: S103  # that is what is asked for
 
 
 def others_may_write(path: str | int, *, uid: int) -> bool:

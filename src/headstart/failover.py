@@ -19,12 +19,13 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from headstart.errors import CorruptError, Error, MissingError, UnavailableError
 from headstart.route import DIRECT, Route
-from headstart.stratum import Stratum
+from headstart.stratum import Sink, Stratum
 
+T = TypeVar("T")
 Reach = Callable[[str, str | None, float], Stratum]
 """Makes a stratum of a server's address, a proxy (None for none), and seconds of patience."""
 _MOST_NOTES: Final = 1 << 16
@@ -182,11 +183,19 @@ class FailoverStratum:
 
     def fetch(self, path: str, *, limit: int, fresh: bool = False) -> bytes:
         """Read one file; see ``stratum.Stratum``."""
+        return self._ask(path, lambda way: way.fetch(path, limit=limit, fresh=fresh))
+
+    def pour(self, path: str, sink: Sink, *, limit: int, fresh: bool = False) -> None:
+        """Read one file; see ``stratum.Stratum``."""
+        self._ask(path, lambda way: way.pour(path, sink, limit=limit, fresh=fresh))
+
+    def _ask(self, path: str, ask: Callable[[Stratum], T]) -> T:
+        """Try all ways, and all once more after a pause while none leads anywhere."""
         patience = self._route.patience
         wait = patience.backoff
         for left in reversed(range(patience.retries + 1)):
-            found = self._once(path, limit=limit, fresh=fresh)
-            if isinstance(found, bytes):
+            found = self._once(path, ask)
+            if not isinstance(found, Error):
                 return found
             if not left or isinstance(found, MissingError | CorruptError):
                 raise found
@@ -194,14 +203,14 @@ class FailoverStratum:
             wait = min(2 * wait, patience.backoff_most)
         raise AssertionError("the last try returns or raises")
 
-    def _once(self, path: str, *, limit: int, fresh: bool) -> bytes | Error:
+    def _once(self, path: str, ask: Callable[[Stratum], T]) -> T | Error:
         """Try every way once: what was found, or the error that says most."""
         failed: list[tuple[str, str]] = []
         errors: list[Error] = []
         for server in self._servers():
             for proxy in self._by_trust(self._proxies):
                 try:
-                    data = self._stratum(server, proxy).fetch(path, limit=limit, fresh=fresh)
+                    found = ask(self._stratum(server, proxy))
                 except UnavailableError as error:
                     failed.append((server, proxy))
                     errors.append(error)
@@ -212,7 +221,7 @@ class FailoverStratum:
                     break
                 else:
                     self._blame(failed, server, proxy)
-                    return data
+                    return found
         return self._worst(path, errors)
 
     def _blame(self, failed: list[tuple[str, str]], server: str, proxy: str) -> None:

@@ -2,10 +2,12 @@
 
 Theory of operation. ``plan`` is pure: it takes the records of a release and its Julia, drops what a launch does
 not need (other images, the stock system image, manuals, headers, tests), looks every remaining file up in the
-verified catalogs, and says which objects that takes. ``apply`` fetches them with several threads. Each object
-is checked against its name, inflated no further than the catalog says, and written at its offset; each file's
-SHA-256 is computed in the order of its bytes as they arrive and must be the one that the release records. Only
-then does the file get its name in the cache, and only when all of a unit's files are there, the unit its place.
+verified catalogs, and says which objects that takes. ``apply`` fetches them with several threads, in pieces
+that go through one after the other, so that memory holds some pieces and no object: each is hashed for the
+object's name, inflated no further than the catalog says, and written at its offset. What was written counts for
+nothing before the object's hash is its name; another answer is written over it. Each file's SHA-256 is computed
+in the order of its bytes as its objects arrive and must be the one that the release records. Only then does the
+file get its name in the cache, and only when all of a unit's files are there, the unit its place.
 
 The two checks have different anchors: the object's name comes from the repository's signed catalogs (SHA-1 or
 SHAKE-128), the SHA-256 from ``release.json``, whose own digest comes from the channel's signature.
@@ -18,12 +20,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from headstart.arrival import Arrival, Part, Wanted
+from headstart.arrival import Arrival, Landing, Part, Wanted
 from headstart.cache import Cache, Workplace, cache_errors
 from headstart.cvmfs.entry import ChunkedFile, Compression, Entry, File, Symlink
 from headstart.cvmfs.objects import Digest, Kind, ObjectName
 from headstart.errors import CorruptError, MissingError, UnknownError
-from headstart.inflating import pieces
 from headstart.launchfiles import WITH_STOCK, julia_files, unit_files
 from headstart.names import Sha256
 from headstart.neighbours import Neighbours
@@ -38,6 +39,7 @@ from headstart.release import (
     Record,
     Release,
 )
+from headstart.stratum import Sink
 
 WORKERS: Final = 6
 """Threads that fetch: more than cores, because some of them wait for the network."""
@@ -53,8 +55,8 @@ class Source(Protocol):
     def lookup(self, path: bytes) -> Entry:
         """The entry at a path; UnknownError when there is none."""
 
-    def stored(self, name: ObjectName, *, limit: int) -> bytes:
-        """An object's bytes as stored, checked against its name; safe from several threads."""
+    def pour(self, name: ObjectName, sink: Sink, *, limit: int) -> None:
+        """An object's bytes as stored, which are its name's when this returns; safe from several threads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -350,7 +352,9 @@ def _fetch(
 
     def fetch(task: tuple[Arrival, Part]) -> None:
         arrival, part = task
-        arrival.add(part, _pieces(source, part, arrival.wanted.path))
+        landing = Landing(arrival, part)
+        source.pour(part.name, landing, limit=part.limit)
+        landing.end()
         progress(part.size)
         arrival.finish_if_whole()
 
@@ -388,18 +392,3 @@ def _hash_of(path: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return ""
-
-
-def _pieces(source: Source, part: Part, where: str) -> Iterator[bytes]:
-    """Fetch one object and undo its compression; piece by piece, because several threads do so at once."""
-    stored = source.stored(part.name, limit=part.limit)
-    what = f"object {part.name} of {where}"
-    size = 0
-    for piece in (
-        pieces(stored, limit=part.size, what=what) if part.compression is Compression.ZLIB else (stored,)
-    ):
-        size += len(piece)
-        if size <= part.size:
-            yield piece
-    if size != part.size:
-        raise CorruptError(f"{what} has {size} bytes of content, not {part.size}")

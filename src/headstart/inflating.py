@@ -28,38 +28,67 @@ _ERRORS: Final[tuple[type[Exception], ...]] = (
 )
 
 
-_INPUT: Final = 1 << 17
-_OUTPUT: Final = 1 << 20
+_OUTPUT: Final = 1 << 18
+"""Bytes of content in a piece, at most. Smaller ones come from the heap and leave holes in it, which takes more
+memory than larger ones, of which each is returned to the system."""
 
 
-def pieces(stored: bytes, *, limit: int, what: str) -> Iterator[bytes]:
-    """The same as ``inflate`` in pieces of a megabyte at most, for who has no room for the whole.
+class Inflater:
+    """The same as ``inflate`` in pieces, for who has no room for the whole.
 
-    Nothing counts before the last piece has come without an error.
+    Nothing counts before ``rest`` has come to its end without an error.
 
-    Raises:
-        CorruptError: as ``inflate``, when it is found.
+    Args:
+        limit: bytes of content allowed.
+        what: how to name the object in an error.
     """
-    stream = _zlib.decompressobj()
-    view = memoryview(stored)
-    size = at = 0
-    try:
-        while not stream.eof:
-            # The tail of a small block is copied in no time, that of the whole would not be.
-            block: bytes | memoryview = stream.unconsumed_tail
-            if not block:
-                block, at = view[at : at + _INPUT], at + _INPUT
-            piece: bytes = stream.decompress(block, _OUTPUT)
-            size += len(piece)
-            # An engine may hold content back whose last byte of input it has taken.
-            if size > limit or not (piece or block):
-                break
+
+    def __init__(self, *, limit: int, what: str) -> None:
+        self._stream = _zlib.decompressobj()
+        self._limit = limit
+        self._what = what
+        self._size = 0
+        self._behind = 0
+
+    def feed(self, stored: bytes | memoryview) -> Iterator[bytes]:
+        """Content that the next piece of the stream brings.
+
+        Raises:
+            CorruptError: as ``inflate``, when it is found.
+        """
+        if self._stream.eof:
+            self._behind += len(stored)
+        block = stored
+        while block and not self._stream.eof:
+            piece = self._next(block)
+            block = self._stream.unconsumed_tail
             if piece:
                 yield piece
-    except _ERRORS as error:
-        raise CorruptError(f"{what} is not a zlib stream ({error})") from error
-    behind = len(stream.unused_data) + max(0, len(stored) - at)
-    check_inflated(size, ended=stream.eof, behind=behind, limit=limit, what=what)
+
+    def rest(self) -> Iterator[bytes]:
+        """Content that is left when the whole stream has come.
+
+        Raises:
+            CorruptError: as ``inflate``.
+        """
+        # An engine may hold content back whose last byte of input it has taken.
+        while not self._stream.eof and (piece := self._next(b"")):
+            yield piece
+        self._check()
+
+    def _next(self, block: bytes | memoryview) -> bytes:
+        try:
+            piece: bytes = self._stream.decompress(block, _OUTPUT)
+        except _ERRORS as error:
+            raise CorruptError(f"{self._what} is not a zlib stream ({error})") from error
+        self._size += len(piece)
+        if self._size > self._limit:
+            self._check()
+        return piece
+
+    def _check(self) -> None:
+        behind = len(self._stream.unused_data) + self._behind
+        check_inflated(self._size, ended=self._stream.eof, behind=behind, limit=self._limit, what=self._what)
 
 
 def inflate(stored: bytes, *, limit: int, what: str) -> bytes:

@@ -12,6 +12,7 @@ The time of the file in ``used/`` is that of the last start, give or take a minu
 
 import fcntl
 import os
+import sys
 import time
 from importlib import import_module
 
@@ -23,6 +24,8 @@ SHARED = bytes(32)
 """A read lock on a whole file, as ``struct flock`` has it: every field is nothing."""
 ALONE = b"\1" + bytes(31)
 """The same as a write lock."""
+_ASK = fcntl.F_OFD_GETLK
+_FREE = fcntl.F_UNLCK.to_bytes(2, sys.byteorder)
 _TRIES = 20
 _PAUSE = 0.01
 _COARSE = 60
@@ -118,6 +121,21 @@ def let_go(held: int | str) -> None:
         except OSError:
             # A process that is gone is seen to be.
             pass
+
+
+def locked_by_others(used: str) -> bool:
+    """Whether somebody holds a lease by a lock, for who may only read the file; nothing is locked for it."""
+    try:
+        descriptor = os.open(used, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        # The kernel writes over the question: what stands in the way, or that nothing does.
+        return fcntl.fcntl(descriptor, _ASK, ALONE)[:2] != _FREE
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _locked(descriptor: int) -> bool:

@@ -28,7 +28,6 @@ from collections.abc import Iterator
 from typing import Final
 
 from headstart.cache import Cache, Workplace, cache_errors, write_atomically
-from headstart.directories import make_directories
 from headstart.holdername import holder
 from headstart.holders import Fate, fate
 from headstart.release import FileRecord
@@ -68,7 +67,7 @@ class Neighbours:
         folder = os.path.join(self._cache.top, "busy")
         path = os.path.join(folder, self._note)
         with cache_errors(path):
-            make_directories(folder)
+            self._cache.make(folder)
             self._since = _moment()
             write_atomically(path, f"{self._since} {holder()}".encode(errors="surrogateescape"))
         try:

@@ -198,6 +198,8 @@ class Facts:
     """Why the settings, or the source, cannot be understood."""
     seen: int
     """The revision that this node has seen; 0 for none."""
+    distrusted: str
+    """Where this node would remember for all its users, if others could not write there; nothing else."""
     processors: Processors | Silence
     namespaces: Namespaces | Silence
     fuse: Fuse

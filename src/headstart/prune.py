@@ -6,6 +6,7 @@ begins to run in that very moment stays all the same.
 """
 
 import contextlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -150,13 +151,19 @@ class _Shelf:
 
 
 def look(directory: str, *, uid: int, now: float) -> tuple[Survey, ...]:
-    """See what is in a cache, without changing anything but leases that have ended.
+    """See what is in a cache, without changing anything but leases that have ended, if this user may.
 
     Raises:
         CacheError: it cannot be read, or others may write it.
     """
     with contextlib.ExitStack() as stack:
-        return tuple(usage.survey() for usage in _behind_gates(directory, uid, now, stack).values())
+        if os.access(directory, os.W_OK):
+            return tuple(usage.survey() for usage in _behind_gates(directory, uid, now, stack).values())
+        # Another user's, such as root's for all: nothing in it can be changed, so there is no gate either.
+        caches = [Cache(directory, fqrn, uid=uid) for fqrn in repositories(directory)]
+        for cache in caches:
+            cache.check()
+        return tuple(Usage(cache, now).survey() for cache in caches)
 
 
 def apply(directory: str, wish: Wish, *, uid: int, now: float) -> Plan:

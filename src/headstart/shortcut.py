@@ -53,6 +53,7 @@ class Shortcut:
         "drops",
         "expires",
         "fresh_until",
+        "held",
         "lease",
         "needs",
         "said",
@@ -78,6 +79,8 @@ class Shortcut:
         """Paths that must be there, outside the namespace."""
         self.lease: tuple[str, ...] = ()
         """What keeps the image in the cache while Julia runs, as ``headstart.leases`` takes it."""
+        self.held: int | str | None = None
+        """The lease that this process has, once the record was loaded; None when it has let go of it."""
         self.stamps: tuple[tuple[str, str], ...] = ()
         """Files that must be as they were: path and ``stamp``, or path and content for keys."""
 
@@ -139,10 +142,27 @@ def load(cache: str, question: Question, *, uid: int, now: float = 0.0) -> Short
     if shortcut is None or held is None:
         return None
     if _holds(shortcut):
+        shortcut.held = held
         return shortcut
     # Else this very start would keep the last release from making room for the next.
     let_go(held)
     return None
+
+
+def leave(shortcut: Shortcut) -> None:
+    """Let go of the lease that came with a record, when another image is to be started."""
+    if shortcut.held is not None:
+        let_go(shortcut.held)
+        shortcut.held = None
+
+
+def regain(shortcut: Shortcut, now: float) -> bool:
+    """Whether a record can be relied on after all: its lease is still held, or again, and all is as it was."""
+    if shortcut.held is None:
+        shortcut.held = take(shortcut.lease, now)
+        if shortcut.held is not None and not _holds(shortcut):
+            leave(shortcut)
+    return shortcut.held is not None
 
 
 def _holds(shortcut: Shortcut) -> bool:
@@ -165,11 +185,15 @@ def save(cache: str, question: Question, shortcut: Shortcut) -> None:
     path = path_of(cache, question)
     temporary = f"{path}.{os.getpid()}"
     try:
-        make_directories(os.path.dirname(path))
+        # Root's cache is for all to start from, whatever root's umask.
+        for_all = os.geteuid() == 0
+        make_directories(os.path.dirname(path), for_all=for_all)
         if any(others_may_write(place, uid=os.geteuid()) for place in (cache, os.path.dirname(path))):
             return
         with open(temporary, "wb", opener=_new) as file:
             file.write(os.fsencode(_encode(shortcut, question)))
+            if for_all:
+                os.fchmod(file.fileno(), 0o644)
         os.rename(temporary, path)
     except OSError:
         try:

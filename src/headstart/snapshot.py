@@ -25,7 +25,15 @@ from headstart.cvmfs.entry import (
 )
 from headstart.cvmfs.history import History
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
-from headstart.cvmfs.objects import Digest, Kind, ObjectName, Revision, inflate
+from headstart.cvmfs.objects import (
+    Algorithm,
+    Digest,
+    Kind,
+    ObjectName,
+    Revision,
+    RunningDigest,
+    inflate,
+)
 from headstart.cvmfs.past import ByHash, PastRoot, Selector, among_tags, described, find
 from headstart.cvmfs.signature import CERTIFICATE_LIMIT, LETTER_LIMIT, Certificate
 from headstart.cvmfs.trust import (
@@ -50,7 +58,7 @@ from headstart.errors import (
     UnknownError,
 )
 from headstart.names import Fqrn
-from headstart.stratum import Stratum
+from headstart.stratum import Sink, Stratum
 
 T = TypeVar("T")
 HISTORY_LIMIT: Final = 1 << 26
@@ -337,6 +345,14 @@ class Snapshot:
         """
         return fetch_object(self._stratum, name, limit=limit)
 
+    def pour(self, name: ObjectName, sink: Sink, *, limit: int) -> None:
+        """An object's bytes as stored into a sink; when this returns, they are those of its name.
+
+        Raises:
+            CorruptError, MissingError, UnavailableError: as ``stored``; and whatever the sink raises.
+        """
+        pour_object(self._stratum, name, sink, limit=limit)
+
     def history(self) -> History | None:
         """The tags, where the repository keeps them.
 
@@ -407,6 +423,18 @@ def fetch_object(stratum: Stratum, name: ObjectName, *, limit: int) -> bytes:
         return from_any(stratum, lambda source: _fetch_once(source, name, limit=limit, fresh=True))
 
 
+def pour_object(stratum: Stratum, name: ObjectName, sink: Sink, *, limit: int) -> None:
+    """The same as ``fetch_object`` into a sink, which begins anew with each answer.
+
+    Raises:
+        CorruptError, MissingError, UnavailableError: as ``fetch_object``; and whatever the sink raises.
+    """
+    try:
+        _pour_once(stratum, name, sink, limit=limit, fresh=False)
+    except CorruptError:
+        from_any(stratum, lambda source: _pour_once(source, name, sink, limit=limit, fresh=True))
+
+
 def from_any(stratum: Stratum, ask: Callable[[Stratum], T]) -> T:
     """Ask a stratum, and each other server of it while what they say does not hold; the first error counts."""
     source: Stratum | None = stratum
@@ -426,6 +454,29 @@ def _fetch_once(stratum: Stratum, name: ObjectName, *, limit: int, fresh: bool) 
     stored = stratum.fetch(name.path, limit=limit, fresh=fresh)
     name.check(stored)
     return stored
+
+
+class _Hashed:
+    """A sink that hashes on the way to another."""
+
+    def __init__(self, algorithm: Algorithm, sink: Sink) -> None:
+        self._algorithm = algorithm
+        self._sink = sink
+        self.running = RunningDigest(algorithm)
+
+    def begin(self) -> None:
+        self.running = RunningDigest(self._algorithm)
+        self._sink.begin()
+
+    def take(self, piece: bytes | memoryview) -> None:
+        self.running.update(piece)
+        self._sink.take(piece)
+
+
+def _pour_once(stratum: Stratum, name: ObjectName, sink: Sink, *, limit: int, fresh: bool) -> None:
+    hashed = _Hashed(name.digest.algorithm, sink)
+    stratum.pour(name.path, hashed, limit=limit, fresh=fresh)
+    name.check_digest(hashed.running.digest(), hashed.running.size)
 
 
 def _signed_file(stratum: Stratum, name: str, *, fresh: bool) -> bytes:

@@ -4,14 +4,32 @@ A stratum is never trusted. It hands out bytes by path, up to a limit that whoev
 are worth is decided by name and signature, further up.
 """
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Generator, Iterator
 from typing import Final, Protocol
 
 from headstart.errors import CorruptError, MissingError, UnavailableError
 
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+
+
+PIECE: Final = 1 << 17
+"""Bytes in a piece of a file, where it comes in pieces."""
+
+
+class Sink(Protocol):
+    """What takes a file piece by piece."""
+
+    def begin(self) -> None:
+        """An answer comes, from its first byte on: what came of another before is worth nothing."""
+        ...
+
+    def take(self, piece: bytes | memoryview) -> None:
+        """The next piece, which is gone when this returns."""
+        ...
 
 
 class Stratum(Protocol):
@@ -36,6 +54,16 @@ class Stratum(Protocol):
             CorruptError: it has more than ``limit`` bytes; no more than that were read.
         """
         ...
+
+    def pour(self, path: str, sink: Sink, *, limit: int, fresh: bool = False) -> None:
+        """Read one file into a sink; only when this returns, the sink has all of it.
+
+        Raises:
+            As ``fetch``; and whatever the sink raises.
+        """
+        data = self.fetch(path, limit=limit, fresh=fresh)
+        sink.begin()
+        sink.take(data)
 
     def another(self) -> "Stratum | None":
         """The same repository without the server that gave bad bytes; None where there is no other."""
@@ -77,12 +105,24 @@ class DirectoryStratum:
 
     def fetch(self, path: str, *, limit: int, fresh: bool = False) -> bytes:  # noqa: ARG002 - nothing caches here
         """Read one file; see ``Stratum``."""
+        with contextlib.closing(self._pieces(path, limit=limit)) as pieces:
+            parts = list(pieces)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def pour(self, path: str, sink: Sink, *, limit: int, fresh: bool = False) -> None:  # noqa: ARG002 - as above
+        """Read one file; see ``Stratum``."""
+        with contextlib.closing(self._pieces(path, limit=limit, most=PIECE)) as pieces:
+            sink.begin()
+            for piece in pieces:
+                sink.take(piece)
+
+    def _pieces(self, path: str, *, limit: int, most: int | None = None) -> Generator[bytes]:
         place = os.path.join(self._root, check_path(path))
         try:
             # O_NONBLOCK: a fifo in the place of a file must not keep the reader waiting.
             file = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
             try:
-                return _read(file, path, limit=limit, name=self._root)
+                yield from _read(file, path, limit=limit, name=self._root, most=most)
             finally:
                 os.close(file)
         except OSError as error:
@@ -104,7 +144,7 @@ class Storage(Protocol):
         ...
 
 
-class StorageStratum:
+class StorageStratum(Stratum):
     """A repository's storage that is no directory."""
 
     def __init__(self, storage: Storage) -> None:
@@ -123,18 +163,16 @@ class StorageStratum:
         return self._storage.read(check_path(path), limit=limit)
 
 
-def _read(file: int, path: str, *, limit: int, name: str) -> bytes:
+def _read(file: int, path: str, *, limit: int, name: str, most: int | None) -> Iterator[bytes]:
     status = os.fstat(file)
     size = status.st_size
     if not stat.S_ISREG(status.st_mode):
         raise UnavailableError(f"{path} in {name} is no regular file")
     if size > limit:
         raise too_long(path, limit, name)
-    parts: list[bytes] = []
     left = limit + 1
-    while left > 0 and (part := os.read(file, min(size + 1, left))):
-        parts.append(part)
+    while left > 0 and (part := os.read(file, min(most or size + 1, left))):
+        yield part
         left -= len(part)
     if left <= 0:
         raise too_long(path, limit, name)
-    return parts[0] if len(parts) == 1 else b"".join(parts)

@@ -22,6 +22,7 @@ make a unit of them.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -31,13 +32,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from headstart.cache import KEEPING, Cache, cache_errors, write_atomically
-from headstart.directories import make_directories
 from headstart.errors import CacheError, ConfigurationError
 from headstart.holdername import holder
 from headstart.holders import Fate, fate
-from headstart.leases import ALONE, SHARED, hold, note
+from headstart.leases import ALONE, SHARED, hold, locked_by_others, note
 from headstart.names import Fqrn
 
+_NOT_OURS: Final = (errno.EACCES, errno.EPERM, errno.EROFS)
 _LEASE_SECONDS: Final = 14 * 86400
 _UNNAMED_SECONDS: Final = 86400
 _OUT: Final = ".out"
@@ -101,7 +102,7 @@ class Usage:
         used = self._path("used", key)
         with contextlib.suppress(OSError, CacheError):
             for name in KEEPING:
-                make_directories(self._path(name))
+                self._cache.make(self._path(name))
             # Now that there is something: in a directory for all, somebody may have been faster.
             self._cache.check()
             with self.gate():
@@ -150,8 +151,8 @@ class Usage:
                 file.write("".join(f"{unit}\n" for unit in lacking).encode())
 
     def survey(self) -> Survey:
-        """Look at everything; behind the gate."""
-        with cache_errors(self._cache.top):
+        """Look at everything; behind the gate, where this user can change anything."""
+        with cache_errors(self._cache.top, "read"):
             uses = tuple(sorted(self._uses(), key=lambda use: (use.last, use.key)))
             units = {unit: _blocks(self._cache.place(unit), self._inner(unit)) for unit in self._units()}
             named = {unit for use in uses for unit in use.needs}
@@ -221,7 +222,12 @@ class Usage:
         """Whether others have a lock on it; if not we have, until the stack is left."""
         if not self._cache.local:
             return False
-        descriptor = os.open(used, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(used, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
+            return locked_by_others(used)
         stack.callback(os.close, descriptor)
         try:
             fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, ALONE)
@@ -235,7 +241,7 @@ class Usage:
     def _noted(self, key: str) -> bool:
         """Whether a process that is named in ``leases`` may still run."""
         folder = self._path("leases")
-        if not self._cache.local:
+        if not self._cache.local and os.access(folder, os.W_OK):
             # What others have put there must be seen: our own change makes the client ask its server again.
             probe = os.path.join(folder, f".{os.urandom(8).hex()}")
             os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
@@ -251,7 +257,11 @@ class Usage:
             age = self._now - os.stat(path).st_mtime
             if found is Fate.ALIVE or (found is Fate.UNKNOWN and age <= _LEASE_SECONDS):
                 return True
-            os.unlink(path)
+            try:
+                os.unlink(path)
+            except OSError as error:
+                if error.errno not in _NOT_OURS:
+                    raise
         return False
 
     def _uses(self) -> Iterator[Use]:
@@ -336,7 +346,8 @@ def _lines(path: str) -> tuple[str, ...]:
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return tuple(dict.fromkeys(line for line in file.read().splitlines() if line))
-    except FileNotFoundError:
+    except (FileNotFoundError, IsADirectoryError):
+        # A directory in their place is none of ours.
         return ()
 
 

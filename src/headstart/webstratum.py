@@ -5,21 +5,21 @@ way, and no answer can keep the reader for ever: neither one that never ends (in
 reads without telling: interim answers, headers, trailers) nor one that drips.
 """
 
+import contextlib
 import functools
 import http.client
 import io
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.message import Message
 from typing import Any, Final, Self
 from urllib.parse import SplitResult, quote, urlsplit
 
-from headstart.errors import ConfigurationError, Error, MissingError, UnavailableError
-from headstart.stratum import check_path, too_long
+from headstart.errors import ConfigurationError, MissingError, UnavailableError
+from headstart.stratum import PIECE, Sink, check_path, too_long
 
-_PIECE: Final = 1 << 18
 _LONGEST: Final = 60.0
 _MOST_TALK: Final = 1 << 20
 """Bytes that may come before a body, and beside one."""
@@ -27,6 +27,7 @@ _MOST_FRAMING: Final = 8
 """Bytes on the wire per byte of a body: chunks of one byte take six."""
 _HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "headstart", "Connection": "keep-alive"}
 _FRESH: Final = {"Cache-Control": "no-cache", "Pragma": "no-cache"}
+_TROUBLE: Final = (OSError, http.client.HTTPException, ValueError, MemoryError)
 _HINT: Final = "check the address, the server and the proxy"
 
 
@@ -74,22 +75,36 @@ class HttpStratum:
 
     def fetch(self, path: str, *, limit: int, fresh: bool = False) -> bytes:
         """Read one file; see ``stratum.Stratum``."""
+        with self._answer(path, fresh=fresh) as response:
+            try:
+                return self._body(response, path, limit)
+            except _TROUBLE as error:
+                raise self._unavailable(path, error) from error
+
+    def pour(self, path: str, sink: Sink, *, limit: int, fresh: bool = False) -> None:
+        """Read one file; see ``stratum.Stratum``."""
+        with self._answer(path, fresh=fresh) as response:
+            sink.begin()
+            # What the sink raises is no fault of the server's, and not turned into one.
+            for piece in self._pieces(response, path, limit):
+                sink.take(piece)
+
+    @contextlib.contextmanager
+    def _answer(self, path: str, *, fresh: bool) -> Iterator[http.client.HTTPResponse]:
+        """A good answer, whose body is still to come."""
         check_path(path)
         response = self._request(path, _HEADERS | _FRESH if fresh else _HEADERS)
-        if self._heard is not None:
-            self._heard(response.headers)
         try:
-            data = self._answer(response, path, limit)
-        except (OSError, http.client.HTTPException, ValueError, MemoryError) as error:
-            self._drop()
-            raise self._unavailable(path, error) from error
-        except Error:
+            if self._heard is not None:
+                self._heard(response.headers)
+            self._check_status(response, path)
+            yield response
+        except BaseException:
             # What is left of an answer would be taken for the next one's.
             self._drop()
             raise
         finally:
             response.close()
-        return data
 
     def close(self) -> None:
         """Close the connections of all threads."""
@@ -122,7 +137,7 @@ class HttpStratum:
                     raise
                 connection.close()
                 return _ask(connection, wanted, headers)
-        except (OSError, http.client.HTTPException, ValueError, MemoryError) as error:
+        except _TROUBLE as error:
             self._drop()
             raise self._unavailable(path, error) from error
 
@@ -149,37 +164,71 @@ class HttpStratum:
         if connection is not None:
             connection.close()
 
-    def _answer(self, response: http.client.HTTPResponse, path: str, limit: int) -> bytes:
+    def _check_status(self, response: http.client.HTTPResponse, path: str) -> None:
         if response.status in (404, 410):
             raise MissingError(f"there is no {path} at {self._url} ({response.status})")
         if response.status != 200:
             raise UnavailableError(
                 f"{self._url}/{path} answers {response.status} {response.reason}"[:300], hint=_HINT
             )
-        return self._body(response, path, limit)
 
-    def _body(self, response: http.client.HTTPResponse, path: str, limit: int) -> bytes:
+    def _promised(self, response: http.client.HTTPResponse, path: str, limit: int) -> int | None:
+        """Bytes that the body is to have; None when it does not say."""
         if isinstance(response, _Response):
             response.expect(limit)
         promised = response.length
-        if promised is not None:
-            if promised > limit:
-                raise too_long(path, limit, self._url)
-            # In one read, to one place: in pieces it takes twice as long.
-            data = response.read(promised)
-            if len(data) != promised:
-                raise UnavailableError(
-                    f"{self._url}/{path} is cut short: {len(data)} of {promised} bytes came", hint=_HINT
-                )
-            return data
-        parts: list[bytes] = []
+        if promised is not None and promised > limit:
+            raise too_long(path, limit, self._url)
+        return promised
+
+    def _check_whole(self, path: str, size: int, promised: int) -> None:
+        if size != promised:
+            raise UnavailableError(
+                f"{self._url}/{path} is cut short: {size} of {promised} bytes came", hint=_HINT
+            )
+
+    def _body(self, response: http.client.HTTPResponse, path: str, limit: int) -> bytes:
+        promised = self._promised(response, path, limit)
+        if promised is None:
+            return b"".join(self._unmeasured(response, path, limit))
+        # In one read, to one place: put together from pieces it takes twice as long.
+        data = response.read(promised)
+        self._check_whole(path, len(data), promised)
+        return data
+
+    def _pieces(
+        self, response: http.client.HTTPResponse, path: str, limit: int
+    ) -> Iterator[bytes | memoryview]:
+        """The body, each piece in the place of the one before it."""
+        try:
+            promised = self._promised(response, path, limit)
+            if promised is None:
+                yield from self._unmeasured(response, path, limit)
+                return
+            buffer = self._buffer()
+            size = 0
+            while size < promised and (count := response.readinto(buffer)):
+                size += count
+                yield buffer[:count]
+            self._check_whole(path, size, promised)
+        except _TROUBLE as error:
+            raise self._unavailable(path, error) from error
+
+    def _unmeasured(self, response: http.client.HTTPResponse, path: str, limit: int) -> Iterator[bytes]:
+        """A body that does not say how long it is."""
         size = 0
-        while part := response.read1(min(_PIECE, limit + 1 - size)):
-            parts.append(part)
+        while part := response.read1(min(PIECE, limit + 1 - size)):
             size += len(part)
             if size > limit:
                 raise too_long(path, limit, self._url)
-        return b"".join(parts)
+            yield part
+
+    def _buffer(self) -> memoryview:
+        """This thread's, made once."""
+        known: memoryview | None = getattr(self._local, "buffer", None)
+        if known is None:
+            known = self._local.buffer = memoryview(bytearray(PIECE))
+        return known
 
 
 class _Watched(io.RawIOBase):

@@ -1,5 +1,6 @@
 """One contract for every stratum; and what only a server can do wrong."""
 
+import errno
 import http.server
 import os
 import socket
@@ -28,8 +29,55 @@ FILES = {
 }
 
 
+class Bowl:
+    """A sink that keeps what comes."""
+
+    def __init__(self) -> None:
+        self.content = bytearray(b"of another answer")
+        self.largest = 0
+
+    def begin(self) -> None:
+        self.content.clear()
+
+    def take(self, piece: bytes | memoryview) -> None:
+        self.content += piece
+        self.largest = max(self.largest, len(piece))
+
+
+class Leak(Bowl):
+    """A sink that takes one piece and no more."""
+
+    def take(self, piece: bytes | memoryview) -> None:
+        super().take(piece)
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+
 class StratumContract:
     """What whoever reads from a stratum relies on."""
+
+    @pytest.mark.parametrize("path", FILES)
+    def test_bytes_as_they_are_in_pieces(self, stratum: Stratum, path: str) -> None:
+        bowl = Bowl()
+        for limit, fresh in ((1 << 22, False), (len(FILES[path]), True)):
+            stratum.pour(path, bowl, limit=limit, fresh=fresh)
+            assert bytes(bowl.content) == FILES[path]
+
+    def test_one_byte_too_many_in_pieces(self, stratum: Stratum) -> None:
+        for path in ("data/ab/cdef", "data/ab/largeC"):
+            with pytest.raises(CorruptError, match=f"{path} .*more than the {len(FILES[path]) - 1} bytes"):
+                stratum.pour(path, Bowl(), limit=len(FILES[path]) - 1)
+        with pytest.raises(MissingError, match="absent"):
+            stratum.pour("data/ab/absent", Bowl(), limit=100)
+        with pytest.raises(CorruptError, match="not a path"):
+            stratum.pour("../x", Bowl(), limit=100)
+
+    def test_a_sink_that_fails_is_no_fault_of_the_source(self, stratum: Stratum) -> None:
+        for _ in range(2):
+            with pytest.raises(OSError, match="the disk is full"):
+                stratum.pour("data/ab/largeC", Leak(), limit=1 << 22)
+            bowl = Bowl()
+            stratum.pour("data/ab/cdef", bowl, limit=1 << 22)
+            assert bytes(bowl.content) == FILES["data/ab/cdef"]
 
     @pytest.mark.parametrize("path", FILES)
     def test_bytes_as_they_are(self, stratum: Stratum, path: str) -> None:
@@ -168,6 +216,8 @@ def refused(answer: Callable[[Handler], None], kind: type[Exception], match: str
         for _ in range(2):
             with pytest.raises(kind, match=match):
                 stratum.fetch("data/ab/cdef", limit=limit)
+            with pytest.raises(kind, match=match):
+                stratum.pour("data/ab/cdef", Bowl(), limit=limit)
 
 
 def test_a_connection_is_kept_and_one_that_was_closed_is_opened_again() -> None:

@@ -14,17 +14,20 @@ from headstart.cvmfs.trust import MasterKeys
 from headstart.errors import MissingError, TrustError
 from headstart.names import Fqrn
 from headstart.snapshot import Snapshot
-from headstart.stratum import check_path, too_long
+from headstart.stratum import Stratum, check_path, too_long
 
 pytestmark = goldens.needed
 NO_FILE = 1 << 30
 
 
-class MemoryStratum:
+class MemoryStratum(Stratum):
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files
-        self.name = "memory"
         self.read: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        return "memory"
 
     def another(self) -> None:
         return None

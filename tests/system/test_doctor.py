@@ -280,6 +280,15 @@ def test_settings_and_names_that_are_wrong(node: Node, server: FaultyServer) -> 
     assert (wrong.returncode, wrong.stdout) == (10, b"")
 
 
+def test_a_memory_that_others_may_write_is_told(node: Node) -> None:
+    state = node.root / "state"
+    state.mkdir()
+    assert about(doctor(node, HEADSTART_STATE=str(state)), "memory") == []
+    state.chmod(0o777)
+    ((grade, text),) = about(doctor(node, HEADSTART_STATE=str(state)), "memory")
+    assert (grade, f"chmod go-w {state}" in text) == ("warning", True)
+
+
 def test_what_julia_would_find(node: Node) -> None:
     startup = node.root / ".julia" / "config" / "startup.jl"
     startup.parent.mkdir(parents=True)

@@ -15,6 +15,7 @@ import pytest
 
 import nodes
 from headstart import inspect
+from headstart.cli import main
 from headstart.cvmfs.entry import ChunkedFile, File
 from headstart.cvmfs.objects import Digest, Kind, ObjectName
 from headstart.errors import CorruptError, MissingError, TrustError
@@ -69,6 +70,19 @@ def test_list_names_everything(site: Site, node: Node) -> None:
     assert channel["release"] == release["release"] == "0123456789abcdef"
     assert release["targets"] == ["x86-64", "x86-64-v3"]
     assert release["files"] == len(site.release.files)
+
+
+def test_list_names_the_tags_of_any_source(own_site: Site, node: Node) -> None:
+    own = ("--storage", str(own_site.storage), "--keys", str(own_site.key.parent))
+    assert main(["repo", "tag", "add", "first", "-m", "the first one", *own]) == 0
+    with nodes.serving(own_site.storage) as server:
+        words = ("list", server.url, "--key", own_site.key, "--tags")
+        (line,) = (line for line in spoken(node.headstart(*words)).splitlines() if line.startswith("first "))
+        found = json.loads(node.headstart(*words, "--json").stdout)
+    assert line.split()[1] == "2"
+    assert line.endswith("the first one")
+    (tag,) = (tag for tag in found["tags"] if tag["name"] == "first")
+    assert (found["revision"], tag["revision"], tag["description"]) == (2, 2, "the first one")
 
 
 def test_list_shows_a_channel_that_cannot_be_believed(own_site: Site, node: Node) -> None:

@@ -1,5 +1,6 @@
 """The node's cache as jobs use it: many at once, killed, short of room, of users who distrust each other."""
 
+import fcntl
 import json
 import os
 import random
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,7 @@ import nodes
 import publishing
 import releases
 from headstart.cli import main
+from headstart.leases import SHARED
 from headstart.names import ReleaseId
 from nodes import FaultyServer, Node, Site, assert_refused
 
@@ -268,6 +271,37 @@ def test_the_next_release_takes_the_place_of_the_one_that_was_started_before(
     assert [one["unit"].split("/")[2] for one in repository["images"]] == ["fedcba9876543210"]
 
 
+def test_a_channel_that_moved_behind_a_server_lets_the_old_release_go(node: Node, tmp_path: Path) -> None:
+    own = nodes.make_site(tmp_path / "own", image_size=50_000)
+    with nodes.serving(own.storage) as server:
+        started(node.run(server.url, own))
+        publishing.write_stage(
+            tmp_path / "next",
+            lambda made: replace(made, id=type(made.id)("fedcba9876543210")),
+            extra={"depot/large": releases.image_content("another", 50_000)},
+        )
+        own.publish(tmp_path / "next")
+        # Not before the server is to be asked again the channel is seen to have moved.
+        (record,) = (node.cache / "launches").iterdir()
+        fields = record.read_bytes().split(b"\0")
+        fields[2] = fields[1]
+        record.write_bytes(b"\0".join(fields))
+        job = subprocess.Popen(
+            words_of(own, server.url),
+            env={**node.environment(), "FAKE_JULIA": "echo running; exec sleep 600"},
+            stdout=subprocess.PIPE,
+        )
+        assert job.stdout is not None
+        with job.stdout:
+            while job.stdout.readline() not in (b"running\n", b""):
+                pass
+        images = json.loads(node.headstart("cache", "status", "--json").stdout)["repositories"][0]["images"]
+        job.kill()
+        job.wait()
+    in_use = {one["unit"].split("/")[2]: one["in_use"] for one in images}
+    assert in_use == {"0123456789abcdef": False, "fedcba9876543210": True}
+
+
 @pytest.mark.slow
 def test_a_quota_makes_room_but_not_under_a_running_job(site: Site, node: Node) -> None:
     job = subprocess.Popen(
@@ -324,8 +358,22 @@ def test_what_is_damaged_is_found_and_fetched_anew(site: Site, node: Node) -> No
     assert b"1 thing that is not what" in done.stderr
     said = json.loads(node.headstart("cache", "verify", "--repair", "--json").stdout)
     assert [one["unit"] for one in said["complaints"]] == ["stacks/jets/0123456789abcdef/images/x86-64-v3"]
+    assert node.headstart("cache", "verify").returncode == 0
+    assert image.exists()
     started(node.run(site.storage, site))
     assert node.headstart("cache", "verify").returncode == 0
+
+
+def test_a_directory_among_the_notes_is_passed_over(site: Site, node: Node) -> None:
+    started(node.run(site.storage, site))
+    (node.cache / FQRN / "used" / "somebodys").mkdir()
+    (node.cache / FQRN / "leases" / "somebodys").mkdir()
+    said = json.loads(node.headstart("cache", "status", "--json").stdout)
+    assert [one["unit"] for one in said["repositories"][0]["images"]] == [
+        "stacks/jets/0123456789abcdef/images/x86-64-v3"
+    ]
+    assert node.headstart("cache", "prune", "--all").returncode == 0
+    started(node.run(site.storage, site))
 
 
 @pytest.mark.parametrize(
@@ -501,6 +549,47 @@ def test_roots_cache_serves_all_and_their_jobs_hold_it(site: Site, server: Fault
     assert len(json.loads(node.headstart("cache", "prune", "--all", "--json").stdout)["removed"]) == 3
 
 
+@needs_root
+def test_what_root_fills_below_a_closed_umask_is_open_to_all(
+    site: Site, server: FaultyServer, shared: Path
+) -> None:
+    shared.chmod(0o755)
+    env = {"HEADSTART_CACHE": str(shared / "site" / "cache")}
+    before = os.umask(0o077)
+    try:
+        started(as_user(0, site, server.url, shared, env=env))
+    finally:
+        os.umask(before)
+    server.asked.clear()
+    started(as_user(OTHERS[0], site, server.url, shared, env=env))
+    assert not chunks_asked(server)
+    work = shared / "site" / "cache" / FQRN / "work"
+    for place in (shared / "site").rglob("*"):
+        if place.is_dir() and place != work:
+            assert place.stat().st_mode & 0o777 == 0o755, place
+
+
+@needs_root
+def test_a_user_sees_what_is_in_roots_cache(site: Site, server: FaultyServer, shared: Path) -> None:
+    shared.chmod(0o755)
+    env = {"HEADSTART_CACHE": str(shared / "cache")}
+    started(as_user(0, site, server.url, shared, env=env))
+
+    def status() -> dict[str, Any]:
+        words = [sys.executable, "-c", AS_USER, str(OTHERS[0]), "cache", "status", "--json"]
+        done = subprocess.run(words, env={**os.environ, **env}, capture_output=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr.decode()
+        (repository,) = json.loads(done.stdout)["repositories"]
+        (image,) = repository["images"]
+        return dict(image)
+
+    assert (status()["here"], status()["in_use"]) == (True, False)
+    used = next((shared / "cache" / FQRN / "used").iterdir())
+    with open(used, "rb") as held:
+        fcntl.fcntl(held, fcntl.F_OFD_SETLK, SHARED)
+        assert status()["in_use"]
+
+
 # A program that is small itself: a child counts what its parent had in memory when it was made.
 PEAK = """
 import os, sys
@@ -513,7 +602,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 @pytest.mark.slow
 def test_what_the_launcher_has_in_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
-    """It is some objects at a time, which are small here; a publisher's own chunks are of several megabytes."""
+    """It is some pieces of objects at a time; how large the objects are, ``test_hydrate_memory`` looks at."""
     big = nodes.make_site(tmp_path / "big", image_size=40_000_000)
     node = Node(root=tmp_path / "node")
     node.root.mkdir()

@@ -58,7 +58,7 @@ SURROUNDINGS = Surroundings(
 )
 FACTS = Facts(
     now=NOW, uid=1000, kernel="Linux 6.1", fqrn=Fqrn("julia.example.org"), source="julia.example.org",
-    settings=None, seen=7, processors=PROCESSORS, namespaces=NAMESPACES,
+    settings=None, seen=7, distrusted="", processors=PROCESSORS, namespaces=NAMESPACES,
     fuse=Fuse(device=True, helper="", client=""), mounts={}, place=PLACE, proxies={},
     ways={Way(server=FIRST, proxy=DIRECT): HEARD}, storage=None, surroundings=SURROUNDINGS,
 )  # fmt: skip
@@ -66,6 +66,11 @@ FACTS = Facts(
 
 def of(area: str, **changed: Any) -> list[Finding]:
     return [finding for finding in diagnose(replace(FACTS, **changed)) if finding.area == area]
+
+
+def test_a_memory_that_others_may_write_is_told() -> None:
+    assert of("memory") == []
+    one("memory", Grade.WARNING, "/srv/seen", "neither read", "chmod go-w /srv/seen", distrusted="/srv/seen")
 
 
 def one(area: str, grade: Grade, *words: str, **changed: Any) -> Finding:

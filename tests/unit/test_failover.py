@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from headstart.errors import CorruptError, Error, MissingError, UnavailableError
 from headstart.failover import FailoverStratum, FileNotes, Ledger, NoNotes
 from headstart.route import DIRECT, Patience, Route
-from headstart.stratum import Stratum
+from headstart.stratum import Sink, Stratum
 
 Answer = Callable[[str, str], bytes]
 
@@ -36,7 +36,7 @@ class Network:
         )
 
 
-class Way:
+class Way(Stratum):
     def __init__(self, network: Network, server: str, proxy: str) -> None:
         self._network = network
         self._way = (server, proxy)
@@ -164,6 +164,44 @@ def test_of_several_errors_the_gravest_is_told(first: Error, second: Error, want
     network = Network(answer)
     with pytest.raises(wanted):
         network.stratum(Route(servers=("A", "B"))).fetch("x", limit=1)
+
+
+def test_what_came_of_a_way_that_broke_off_counts_for_nothing() -> None:
+    class Breaking(Way):
+        """Proxy p gives half of the file."""
+
+        def pour(self, path: str, sink: Sink, *, limit: int, fresh: bool = False) -> None:
+            content = self.fetch(path, limit=limit, fresh=fresh)
+            sink.begin()
+            sink.take(content[:1])
+            if b" p" in content:
+                raise UnavailableError("it broke off")
+            sink.take(content[1:])
+
+    class Bowl:
+        def __init__(self) -> None:
+            self.content = b""
+
+        def begin(self) -> None:
+            self.content = b""
+
+        def take(self, piece: bytes | memoryview) -> None:
+            self.content += piece
+
+    network = Network(silent())
+    ledger = Ledger(NoNotes(), lambda: network.time, TWO.patience.remembered)
+    stratum = FailoverStratum(
+        TWO,
+        lambda server, proxy, _patience: Breaking(network, server, proxy or DIRECT),
+        ledger,
+        draw=lambda _most: 0,
+        pause=network.waited.append,
+    )
+    bowl = Bowl()
+    stratum.pour("x", bowl, limit=10)
+    assert bowl.content == b"A q"
+    assert ledger.is_bad("p")
+    assert network.waited == []
 
 
 def test_another_leaves_out_the_proxy_and_then_the_server() -> None:

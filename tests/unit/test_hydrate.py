@@ -20,6 +20,7 @@ from headstart.errors import CacheError, CorruptError, Error, MissingError, Unav
 from headstart.hydrate import Hydration, Verified, apply, lacking, needed, plan, read_julia, units
 from headstart.names import JuliaName, Sha256
 from headstart.release import ImageRecord, JuliaTree, LinkRecord, PackageImages, Release, SystemImage
+from headstart.stratum import Sink
 
 CHUNK = 6997  # no part of a repetitive file is like another
 
@@ -49,6 +50,12 @@ class MemorySource:
             raise CorruptError(f"{name} is longer than {limit}")
         name.check(stored)
         return stored
+
+    def pour(self, name: ObjectName, sink: Sink, *, limit: int) -> None:
+        stored = self.stored(name, limit=limit)
+        sink.begin()
+        for at in range(0, len(stored), 1000):
+            sink.take(stored[at : at + 1000])
 
     def put(self, content: bytes, kind: Kind, compression: Compression = Compression.ZLIB) -> ObjectName:
         stored = zlib.compress(content) if compression is Compression.ZLIB else content

@@ -171,11 +171,23 @@ def test_a_server_lists_its_repositories_and_mirrors(
         assert json.loads((docroot / "info/v1/meta.json").read_bytes()) == {"administrator": "A. Person"}
 
 
-def test_a_server_with_a_damaged_manifest_or_none(place: Place, tmp_path: Path) -> None:
+def test_a_server_with_a_damaged_manifest_or_none(
+    place: Place, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["repo", "update-info", str(tmp_path / "none")]) == StorageError.exit_code
-    (place.root / ".cvmfspublished").write_bytes(b"nonsense")
-    assert main(["repo", "update-info", str(place.root.parent)]) == CorruptError.exit_code
-    assert not (place.root.parent / "info").exists()
+    docroot = place.root.parent
+    for name in ("bad", "worse"):
+        (docroot / name).mkdir()
+        (docroot / name / ".cvmfspublished").write_bytes(b"nonsense")
+    capsys.readouterr()
+    assert main(["repo", "update-info", str(docroot), "--json"]) == CorruptError.exit_code
+    said = capsys.readouterr()
+    # The others are listed all the same, and nothing is kept back.
+    listed = json.loads((docroot / "info/v1/repositories.json").read_bytes())["repositories"]
+    assert listed == [{"name": str(FQRN), "url": f"/cvmfs/{FQRN}"}]
+    assert len(json.loads(said.out)["left_out"]) == 2
+    assert "bad: " in said.err
+    assert "worse: " in said.err
 
 
 def test_a_collection_says_when_it_was(place: Place, words: list[str]) -> None:

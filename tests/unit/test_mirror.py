@@ -29,7 +29,7 @@ from headstart.repository.replica import REPLICA_MARKER, RUNNING_FILE, SNAPSHOT_
 from headstart.repository.statusfile import STATUS_FILE
 from headstart.repository.whitelists import renew_whitelist, resign_manifest
 from headstart.store import DirectoryTransaction
-from headstart.stratum import DirectoryStratum
+from headstart.stratum import DirectoryStratum, Stratum
 from headstart.webstratum import HttpStratum
 from mirroring import DAY, WISHES, complaints, grow, objects, snapshot, sought, visible
 from nodes import serving
@@ -61,6 +61,8 @@ class Watched:
 
     def another(self) -> None:
         return None
+
+    pour = Stratum.pour
 
     @property
     def objects_asked(self) -> list[str]:

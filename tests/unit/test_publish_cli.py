@@ -96,7 +96,16 @@ def test_publishing_prints_what_is_published(desk: Desk) -> None:
     assert said["pointer"]["version"] == 1
     assert said["objects"] > 10
     assert desk.publish("--channel", "prod") == 0
-    assert desk.capture.readouterr().out == f"jets@{said['digest']}\n"
+    assert desk.capture.readouterr().out == f"jets@sha256:{said['digest']}\n"
+
+
+def test_digests_in_json_are_alike(desk: Desk) -> None:
+    assert desk.publish("--channel", "prod", "--json") == 0
+    published = desk.said()["digest"]
+    key = str(desk.root / "keys" / "julia.example.org.pub")
+    assert main(["list", str(desk.root / "storage"), "--key", key, "--json"]) == 0
+    (stack,) = desk.said()["stacks"]
+    assert {one["digest"] for one in (*stack["channels"], *stack["releases"])} == {published}
 
 
 def test_a_dry_run_writes_nothing(desk: Desk) -> None:

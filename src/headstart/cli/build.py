@@ -180,12 +180,12 @@ def _tell(args: argparse.Namespace, built: Built) -> int:
     outcome = {
         "stack": str(built.release.stack),
         "release": str(built.release.id),
-        "digest": str(built.digest),
+        "digest": built.digest.hex,
         "path": built.path,
         "built": built.new,
     }
     if args.json:
         sys.stdout.buffer.write(canonical(outcome))
     else:
-        sys.stdout.write(f"{outcome['stack']} {outcome['release']} {outcome['digest']}\n{outcome['path']}\n")
+        sys.stdout.write(f"{outcome['stack']} {outcome['release']} {built.digest}\n{outcome['path']}\n")
     return 0

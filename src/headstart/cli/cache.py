@@ -205,7 +205,7 @@ def _verify(args: argparse.Namespace, directory: str, now: float) -> int:
         said += found.complaints
         if args.repair and found.complaints:
             with Usage(cache, now).gate():
-                cachecheck.repair(cache, found)
+                cachecheck.repair(cache, survey, found)
     if args.json:
         complaints = [
             {"fqrn": str(one.fqrn), "unit": one.unit, "path": one.path, "what": one.what} for one in said

@@ -11,29 +11,36 @@ from headstart.cli.reading import (
     heading,
     open_from,
     size_text,
+    tag_json,
+    tags_of,
     time_text,
     title,
     write,
     write_json,
     write_lines,
+    write_tags,
 )
-from headstart.errors import Error
+from headstart.errors import Error, UnknownError
 from headstart.inspect import ChannelState, ReleaseState, StackState, survey
 from headstart.release import FileRecord, Release
+from headstart.source import Opened
 
-HELP = "List the stacks of a repository with their channels and releases."
+HELP = "List the stacks of a repository with their channels and releases, or its tags."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_source_arguments(parser)
     add_past_arguments(parser)
+    parser.add_argument("--tags", action="store_true", help="list the tags instead, newest first")
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the list."""
     now = datetime.now(UTC)
     opened = open_from(args, now)
+    if args.tags:
+        return _list_tags(args, opened)
     states = survey(opened, now=opened.moment(now))
     if args.json:
         write_json(heading(opened) | {"stacks": [_stack_json(state) for state in states]})
@@ -45,6 +52,20 @@ def run(args: argparse.Namespace) -> int:
             write(line)
     if not states:
         write("no stacks")
+    return 0
+
+
+def _list_tags(args: argparse.Namespace, opened: Opened) -> int:
+    if opened.snapshot is None:
+        raise UnknownError(
+            f"{opened.fqrn} is mounted, and its client does not show the tags",
+            hint="name the storage or a server",
+        )
+    tags = tags_of(opened.snapshot)
+    if args.json:
+        write_json(heading(opened) | {"tags": [tag_json(tag) for tag in tags]})
+    else:
+        write_tags(tags)
     return 0
 
 

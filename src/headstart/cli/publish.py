@@ -146,7 +146,7 @@ def _summary(staged: StagedRelease, todo: Plan) -> dict[str, Any]:
         "fqrn": str(staged.fqrn),
         "stack": str(staged.release.stack),
         "release": str(staged.release.id),
-        "digest": str(staged.digest),
+        "digest": staged.digest.hex,
         "changes": todo.changes,
         "steps": [
             {"action": str(step.action), "path": step.path, "files": step.files, "bytes": step.size}

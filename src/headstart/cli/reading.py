@@ -10,9 +10,11 @@ from importlib import import_module
 from typing import Any, Final, assert_never
 
 from headstart.cli import printable
+from headstart.cvmfs.history import Tag
 from headstart.cvmfs.past import PastRoot, chosen
 from headstart.names import Fqrn
 from headstart.siteconfig import read_site
+from headstart.snapshot import Snapshot
 from headstart.source import (
     Anchors,
     BucketSource,
@@ -145,6 +147,34 @@ def past_json(past: PastRoot) -> dict[str, Any]:
         "time": None if past.timestamp is None else time_text(datetime.fromtimestamp(past.timestamp, UTC)),
         "anchor": "manifest" if past.proven else "root hash given",
     }
+
+
+def tags_of(snapshot: Snapshot) -> list[Tag]:
+    """A repository's tags, as the real tool lists them."""
+    history = snapshot.history()
+    return sorted(history.tags if history is not None else (), key=lambda tag: (-tag.timestamp, -tag.revision))
+
+
+def tag_json(tag: Tag) -> dict[str, Any]:
+    """A tag in JSON."""
+    return {
+        "name": tag.name,
+        "revision": tag.revision,
+        "root_catalog": str(tag.digest),
+        "time": time_text(datetime.fromtimestamp(tag.timestamp, UTC)),
+        "root_catalog_bytes": tag.size,
+        "description": tag.description,
+        "automatic": tag.automatic,
+    }
+
+
+def write_tags(tags: list[Tag]) -> None:
+    """Print tags, a line each."""
+    width = max((len(tag.name) for tag in tags), default=0)
+    for tag in tags:
+        when = time_text(datetime.fromtimestamp(tag.timestamp, UTC))
+        text = f"{tag.name:<{width}}  {tag.revision:>6}  {when}  {str(tag.digest)[:12]}  {tag.description}"
+        write(text.rstrip())
 
 
 def time_text(time: datetime) -> str:

@@ -30,7 +30,8 @@ _INFO = """\
 Write info/v1/repositories.json, the list of the repositories and mirrors in
 DOCROOT, the directory that a web server serves as /cvmfs, and
 info/v1/meta.json, what the server says of itself: FILE, or a skeleton where
-there is none yet.
+there is none yet. A repository that is damaged is left out, and the end is that
+of its error.
 """
 
 
@@ -134,7 +135,8 @@ def _info(args: argparse.Namespace) -> int:
     meta = _given(args.meta)
     plan = plan_info(args.docroot, meta)
     replicas = sum(item.replica for item in plan.served)
-    Console(sys.stderr).step(
+    console = Console(sys.stderr)
+    console.step(
         f"{counted(len(plan.served) - replicas, 'repository', 'repositories')} and "
         f"{counted(replicas, 'mirror')} in {args.docroot}"
     )
@@ -143,13 +145,17 @@ def _info(args: argparse.Namespace) -> int:
     paths = [os.path.join(os.path.abspath(args.docroot), INFO, name) for name in plan.files]
     if args.json:
         files = {path: json.loads(content) for path, content in zip(paths, plan.files.values(), strict=True)}
-        write_json({"files": files, "dry_run": args.dry_run})
-        return 0
-    for path, content in zip(paths, plan.files.values(), strict=True):
-        write(path)
-        if args.dry_run:
-            for line in content.decode().splitlines():
+        faults = [str(fault) for fault in plan.faults]
+        write_json({"files": files, "left_out": faults, "dry_run": args.dry_run})
+    else:
+        for path, content in zip(paths, plan.files.values(), strict=True):
+            write(path)
+            for line in content.decode().splitlines() if args.dry_run else ():
                 write(line)
+    for fault in plan.faults[1:]:
+        console.step(f"left out: {fault}")
+    if plan.faults:
+        raise plan.faults[0]
     return 0
 
 

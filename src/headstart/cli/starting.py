@@ -50,6 +50,8 @@ from headstart.usage import Usage
 
 _MMAP_THRESHOLD = -3
 """``M_MMAP_THRESHOLD`` of mallopt(3)."""
+_ARENA_MAX = -8
+"""``M_ARENA_MAX`` of the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,11 +79,13 @@ def start(request: Request, node: Node, question: Question, known: Shortcut | No
     Raises:
         Error: it cannot be; the family says why.
     """
-    launching = Launch(request, node, question)
+    launching = Launch(request, node, question, known)
     try:
         launching.become(launching.ready())
     except UnavailableError as error:
         if known is None or not known.created <= node.now < known.expires:
+            raise
+        if not shortcut.regain(known, node.now):
             raise
         ends = datetime.fromtimestamp(known.expires, UTC)
         say(f"{error.message}; going on with what was verified before, signed until {ends:%Y-%m-%d %H:%M} UTC")
@@ -96,9 +100,11 @@ class Launch:
         request: what the user asked for.
         node: what this process has around it.
         question: the same as a question, for the record.
+        known: the record of the last time, whose lease this process holds.
     """
 
-    def __init__(self, request: Request, node: Node, question: Question) -> None:
+    def __init__(self, request: Request, node: Node, question: Question, known: Shortcut | None = None) -> None:
+        self._known = known
         self._request = request
         self._node = node
         self._question = question
@@ -198,6 +204,9 @@ class Launch:
         self._placed = tuple(cache.placed(unit) for unit, _ in needed)
         # Before anything is looked for: what is seen from now on stays.
         self._lease = Usage(cache, self._node.now).begin(tuple(unit for unit, _ in reversed(needed)))
+        if self._known is not None and self._known.lease != self._lease:
+            # Else the last release could neither make room for this one, nor go as long as a job runs on this.
+            shortcut.leave(self._known)
         if not hydrate.lacking(needed, cache.has):
             return cache.root
         self._check_replacement(cache, resolved, needed)
@@ -330,9 +339,14 @@ class Launch:
 
 
 def _give_back_memory() -> None:
-    """Have glibc return large blocks to the system when they are free; left alone it learns to keep them."""
+    """Have glibc return large blocks to the system when they are free; left alone it learns to keep them.
+
+    And have all threads share one heap: each would keep what is free in its own.
+    """
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 17)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, 1 << 17)
+        libc.mallopt(_ARENA_MAX, 1)
 
 
 def _sentence(reference: Reference, resolved: Resolved, selection: Selection) -> str:

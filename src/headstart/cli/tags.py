@@ -5,10 +5,18 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from headstart.cli.reading import counted, size_text, time_text, write, write_json
+from headstart.cli.reading import (
+    counted,
+    size_text,
+    tag_json,
+    tags_of,
+    time_text,
+    write,
+    write_json,
+    write_tags,
+)
 from headstart.cli.storages import add_storage_arguments, storage_of, stratum_on
 from headstart.console import Console
-from headstart.cvmfs.history import Tag
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.past import ByHash, ByRevision, ByTag, Selector
 from headstart.cvmfs.signature import LETTER_LIMIT, Letter
@@ -209,19 +217,6 @@ def _heading(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def tag_json(tag: Tag) -> dict[str, Any]:
-    """A tag in JSON."""
-    return {
-        "name": tag.name,
-        "revision": tag.revision,
-        "root_catalog": str(tag.digest),
-        "time": time_text(datetime.fromtimestamp(tag.timestamp, UTC)),
-        "root_catalog_bytes": tag.size,
-        "description": tag.description,
-        "automatic": tag.automatic,
-    }
-
-
 def _list(args: argparse.Namespace) -> int:
     store = storage_of(args)
     fqrn = name_of(store)
@@ -229,17 +224,11 @@ def _list(args: argparse.Namespace) -> int:
     masters = load_public(args.keys, fqrn)
     now = datetime.now(UTC)
     snapshot = Snapshot.open(stratum_on(store), keys=masters, fqrn=fqrn, now=now)
-    history = snapshot.history()
-    # As the real tool lists them.
-    tags = sorted(history.tags if history is not None else (), key=lambda tag: (-tag.timestamp, -tag.revision))
+    tags = tags_of(snapshot)
     if args.json:
         write_json(_heading(snapshot.manifest) | {"tags": [tag_json(tag) for tag in tags]})
-        return 0
-    width = max((len(tag.name) for tag in tags), default=0)
-    for tag in tags:
-        when = time_text(datetime.fromtimestamp(tag.timestamp, UTC))
-        text = f"{tag.name:<{width}}  {tag.revision:>6}  {when}  {str(tag.digest)[:12]}  {tag.description}"
-        write(text.rstrip())
+    else:
+        write_tags(tags)
     return 0
 
 

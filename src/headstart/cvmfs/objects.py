@@ -51,12 +51,43 @@ class Algorithm(enum.Enum):
             case Algorithm.SHAKE128:
                 return Digest(algorithm=self, raw=hashlib.shake_128(data).digest(DIGEST_SIZE))
             case Algorithm.RIPEMD160:
-                return Digest(algorithm=self, raw=_ripemd160(data))
+                return Digest(algorithm=self, raw=_ripemd160(data).digest())
 
 
-def _ripemd160(data: bytes | bytearray | memoryview) -> bytes:
+class RunningDigest:
+    """A digest of bytes that come in pieces.
+
+    Raises:
+        MissingToolError: as ``Algorithm.digest``.
+    """
+
+    def __init__(self, algorithm: Algorithm) -> None:
+        self._algorithm = algorithm
+        self._sponge = hashlib.shake_128() if algorithm is Algorithm.SHAKE128 else None
+        self._block = hashlib.sha1() if algorithm is Algorithm.SHA1 else None
+        if algorithm is Algorithm.RIPEMD160:
+            self._block = _ripemd160(b"")
+        self.size = 0
+        """Bytes that have come."""
+
+    def update(self, piece: bytes | memoryview) -> None:
+        """Hash one more piece."""
+        running = self._sponge or self._block
+        assert running is not None  # noqa: S101  # it is one of the two
+        running.update(piece)
+        self.size += len(piece)
+
+    def digest(self) -> "Digest":
+        """The digest of all that has come."""
+        if self._sponge is not None:
+            return Digest(algorithm=self._algorithm, raw=self._sponge.digest(DIGEST_SIZE))
+        assert self._block is not None  # noqa: S101  # it is one of the two
+        return Digest(algorithm=self._algorithm, raw=self._block.digest())
+
+
+def _ripemd160(data: bytes | bytearray | memoryview) -> "hashlib._Hash":
     try:
-        return hashlib.new("ripemd160", data).digest()
+        return hashlib.new("ripemd160", data)
     except ValueError as error:
         raise MissingToolError(
             "the repository names its objects by RIPEMD-160, which this machine's OpenSSL does not offer",
@@ -125,9 +156,17 @@ class ObjectName:
         Raises:
             CorruptError: they are other bytes.
         """
-        if self.digest.algorithm.digest(stored) != self.digest:
+        self.check_digest(self.digest.algorithm.digest(stored), len(stored))
+
+    def check_digest(self, found: Digest, size: int) -> None:
+        """Compare the digest of so many stored bytes with the name.
+
+        Raises:
+            CorruptError: it is another.
+        """
+        if found != self.digest:
             raise CorruptError(
-                f"object {self.path} does not have the bytes of its name ({len(stored)} bytes read)",
+                f"object {self.path} does not have the bytes of its name ({size} bytes read)",
                 hint="the copy is damaged or forged: repair or replace this source",
             )
 

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from headstart import bounded, probing, surroundings
-from headstart.cache import memories
+from headstart.cache import memories, memory_is_sound
 from headstart.errors import Error
 from headstart.names import Fqrn
 from headstart.nodefacts import Facts, Silence, Surroundings, Trouble, Way
@@ -57,6 +57,7 @@ def gather(case: Case, *, env: Mapping[str, str], now: datetime, clock: Callable
         ("mounts", ""): partial(_names, _MOUNTS),
         ("source", ""): partial(_understand, case),
         ("quota", ""): partial(_quota, case),
+        ("distrusted", ""): partial(_distrusted, case.state),
     }
     found = {name: answer for (name, _), answer in bounded.ask(first, case.seconds).items()}
     understood = found["source"]
@@ -85,6 +86,7 @@ def gather(case: Case, *, env: Mapping[str, str], now: datetime, clock: Callable
         source=mounted or case.source,
         settings=_trouble(case.source or "the settings", understood, seen, found["quota"]),
         seen=seen if isinstance(seen, int) else 0,
+        distrusted=found["distrusted"] if isinstance(found["distrusted"], str) else "",
         processors=found["processors"],
         namespaces=found["namespaces"],
         fuse=surroundings.look_at_fuse(env),
@@ -148,6 +150,11 @@ def _seen(case: Case, fqrn: Fqrn, anchors: Mapping[str, object]) -> int | Troubl
             return Trouble.of(error)
         revisions += [seen.revision] if seen is not None else []
     return max(revisions)
+
+
+def _distrusted(state: str) -> str:
+    """The directory, if it is there and others may write it."""
+    return state if os.path.isdir(state) and not memory_is_sound(state, uid=os.geteuid()) else ""
 
 
 def _quota(case: Case) -> Trouble | None:

@@ -51,6 +51,13 @@ def judge_node(facts: Facts) -> Iterator[Finding]:
     yield from _cache(facts.place)
     yield from _julia(facts.surroundings)
     yield from _headstart(facts.surroundings)
+    if facts.distrusted:
+        yield warning(
+            "memory",
+            f"{facts.distrusted} is another user's, or others may write it: what this node has seen is neither "
+            "read from there nor kept there",
+            f"as root: chown root {facts.distrusted}; chmod go-w {facts.distrusted}",
+        )
 
 
 def _processors(found: Processors | Silence, asked: str) -> Iterator[Finding]:

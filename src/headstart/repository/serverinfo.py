@@ -16,7 +16,7 @@ from typing import Final
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.metainfo import MetaInfo
 from headstart.cvmfs.signature import LETTER_LIMIT, Letter
-from headstart.errors import CorruptError, StorageError
+from headstart.errors import CorruptError, Error, StorageError
 from headstart.names import Fqrn
 from headstart.repository.replica import SNAPSHOT_FILE
 
@@ -48,6 +48,8 @@ class InfoPlan:
     """The files to write, by their names in ``info/v1``."""
 
     served: tuple[Served, ...]
+    faults: tuple[Error, ...]
+    """What is wrong with the repositories that are left out, each in a sentence."""
     files: Mapping[str, bytes]
 
 
@@ -60,7 +62,6 @@ def plan_info(docroot: str, meta: MetaInfo | None) -> InfoPlan:
 
     Raises:
         StorageError: it cannot be read.
-        CorruptError: a manifest in it is damaged.
     """
     try:
         names = sorted(os.listdir(docroot))
@@ -68,7 +69,17 @@ def plan_info(docroot: str, meta: MetaInfo | None) -> InfoPlan:
         raise StorageError(
             f"cannot read {docroot}: {error.strerror}", hint="name the directory that is served as /cvmfs"
         ) from error
-    served = tuple(found for name in names if (found := _served(docroot, name)) is not None)
+    served: list[Served] = []
+    faults: list[Error] = []
+    for name in names:
+        try:
+            found = _served(docroot, name)
+        except (CorruptError, StorageError) as error:
+            # One that is damaged must not hide the others.
+            faults.append(error)
+            continue
+        if found is not None:
+            served.append(found)
     table = {
         "schema": _SCHEMA,
         "repositories": [item.to_table() for item in served if not item.replica],
@@ -79,7 +90,7 @@ def plan_info(docroot: str, meta: MetaInfo | None) -> InfoPlan:
         files[META_FILE] = meta.to_bytes()
     elif not os.path.exists(os.path.join(docroot, INFO, META_FILE)):
         files[META_FILE] = _json(_SKELETON)
-    return InfoPlan(served=served, files=files)
+    return InfoPlan(served=tuple(served), faults=tuple(faults), files=files)
 
 
 def write_info(docroot: str, plan: InfoPlan) -> None:

@@ -221,15 +221,16 @@ class Repository:
         """Its log of references, which an interrupted publication may have left ahead of the manifest.
 
         Raises:
-            StorageError: the manifest says that there is a log, and it is missing or damaged. Begun anew it
-                would know the present state only, and a collection would delete what else was to stay.
+            MissingError, CorruptError: the manifest says that there is a log, and it is missing or damaged.
+                Begun anew it would know the present state only, and a collection would delete what else was to
+                stay.
         """
         manifest = self.manifest
         try:
             found = Reflog.from_bytes(self.store.read(REFLOG_FILE, limit=REFLOG_LIMIT), fqrn=self.fqrn)
         except (MissingError, CorruptError) as error:
             if manifest.reflog is not None:
-                raise StorageError(
+                raise type(error)(
                     f"the log of references of {self.fqrn} cannot be used: {error.message}",
                     hint="mend it first: headstart repo check --repair",
                 ) from error
