@@ -22,8 +22,8 @@ from headstart.inspect import Report, verify
 
 HELP = """\
 Verify a repository: the chain of signatures, the structure of every catalog,
-every channel, and the record and the statement of every release. Any CVMFS repository can be
-verified, also one that has no stacks.
+every channel, and the record and the statement of every release. Any CVMFS
+repository can be verified, also one that has no stacks.
 """
 
 
