@@ -20,8 +20,9 @@ import releases
 from headstart.cvmfs.chunks import ChunkSizes
 from headstart.ingest import Recipe
 from headstart.microarchitecture import LEVELS
-from headstart.names import Fqrn
+from headstart.names import Fqrn, Sha256
 from headstart.release import Release
+from headstart.releasestatement import statement_path
 from headstart.repository import Channel, Means, publish
 from headstart.stage import open_stage
 
@@ -78,7 +79,9 @@ def make_site(root: Path, *, image_size: int = 400_000) -> Site:
 def mount_channels(site: Site, mount: Path) -> None:
     """Write the channels' files, as a mount would show them, beside a copy of the stage."""
     repository = publishing.Place(site.storage).open(datetime.now(UTC))
-    for path in (b"/channels/root.json", b"/channels/jets/prod.json"):
+    record = site.stage / f"stacks/{site.release.stack}/{site.release.id}/release.json"
+    said = statement_path(site.release.stack, Sha256.of(record.read_bytes())).encode()
+    for path in (b"/channels/root.json", b"/channels/jets/prod.json", said):
         content = repository.content(path, limit=1 << 16)
         assert content is not None
         place = mount / path.decode()[1:]

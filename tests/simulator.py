@@ -236,6 +236,7 @@ class Simulator(Stratum):
             issued=self.now,
             expires=self.now + 365 * DAY,
             restarted=NOW - 100 * DAY,
+            statements=False,
         )
 
     def put_root(self, root: Root, *masters: str) -> None:

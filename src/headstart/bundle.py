@@ -1,11 +1,11 @@
-"""Statements to carry: pointers and a statement of keys that wait for more signatures.
+"""Statements to carry: pointers, statements of releases and one of keys, that wait for more signatures.
 
 Whoever signs may have no network and no repository, so the file holds the envelopes themselves, whole: what is
 signed is what will be published, to the bit. Who carries the file can change what is in it, so a signer reads
 what he signs; and the repository takes nothing from it that its nodes would not believe.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -14,12 +14,18 @@ from headstart.dsse import Envelope, Signer
 from headstart.errors import CorruptError
 from headstart.names import Fqrn
 from headstart.record import Table, canonical
+from headstart.releasestatement import STATEMENT_TYPE, ReleaseStatement, statement_path
 
 SCHEMA: Final = 1
-BUNDLE_LIMIT: Final = 1 << 20
-MOST: Final = 200
-"""Statements in one file."""
-Statement = Root | Pointer
+BUNDLE_LIMIT: Final = 1 << 27
+MOST: Final = 2000
+"""Statements in one file: a change of keys may have those of all releases signed anew."""
+Statement = Root | Pointer | ReleaseStatement
+_KINDS: Final[Mapping[type[Statement], str]] = {
+    Root: ROOT_TYPE,
+    Pointer: POINTER_TYPE,
+    ReleaseStatement: STATEMENT_TYPE,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +38,7 @@ class Unsigned:
     @classmethod
     def of(cls, statement: Statement, signers: Iterable[Signer] = ()) -> Self:
         """A statement, signed by whoever is there."""
-        kind = ROOT_TYPE if isinstance(statement, Root) else POINTER_TYPE
+        kind = _KINDS[type(statement)]
         envelope = Envelope(payload_type=kind, payload=statement.to_bytes(), signatures=())
         return cls(statement=statement, envelope=envelope.with_signatures(signers))
 
@@ -41,7 +47,7 @@ class Unsigned:
         """Read one.
 
         Raises:
-            CorruptError: no statement of either kind.
+            CorruptError: no statement of any kind.
         """
         envelope = Envelope.from_table(table)
         match envelope.payload_type:
@@ -50,6 +56,9 @@ class Unsigned:
             case kind if kind == POINTER_TYPE:
                 pointer = Pointer.from_bytes(envelope.payload, where=table.where)
                 return cls(statement=pointer, envelope=envelope)
+            case kind if kind == STATEMENT_TYPE:
+                release = ReleaseStatement.from_bytes(envelope.payload, where=table.where)
+                return cls(statement=release, envelope=envelope)
             case other:
                 raise CorruptError(f"{table.where} has a statement of the unknown type {other[:80]!r}")
 
@@ -61,6 +70,8 @@ class Unsigned:
                 return ROOT_PATH
             case Pointer(stack=stack, channel=channel):
                 return pointer_path(stack, channel)
+            case ReleaseStatement(stack=stack, digest=digest):
+                return statement_path(stack, digest)
 
     def signed(self, signers: Iterable[Signer]) -> Self:
         """The same with more signatures."""
@@ -94,8 +105,20 @@ class Bundle:
         """The pointers in it."""
         return tuple((each.statement, each) for each in self.statements if isinstance(each.statement, Pointer))
 
+    @property
+    def releases(self) -> tuple[tuple[ReleaseStatement, Unsigned], ...]:
+        """The statements of releases in it."""
+        return tuple(
+            (each.statement, each) for each in self.statements if isinstance(each.statement, ReleaseStatement)
+        )
+
+    @property
+    def asks_channel_keys(self) -> bool:
+        """Whether anything in it is to be signed with channel keys."""
+        return any(not isinstance(each.statement, Root) for each in self.statements)
+
     def signed(self, masters: Iterable[Signer], channels: Iterable[Signer]) -> Self:
-        """The same, the statement of keys signed by the former and the pointers by the latter."""
+        """The same, the statement of keys signed by the former and all else by the latter."""
         masters, channels = tuple(masters), tuple(channels)
         return type(self)(
             fqrn=self.fqrn,

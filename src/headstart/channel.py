@@ -26,7 +26,7 @@ from headstart.dsse import Envelope, PublicKey, Signer, sign, signers_of, verify
 from headstart.ed25519 import KEY_SIZE, Ed25519PublicKey
 from headstart.errors import CorruptError, TrustError
 from headstart.names import ChannelName, Fqrn, ReleaseId, Sha256, StackName
-from headstart.record import Table, canonical
+from headstart.record import Table, canonical, one_spelling
 
 SCHEMA: Final = 1
 ROOT_SCHEMA: Final = 2
@@ -53,7 +53,7 @@ def history_path(stack: StackName, channel: ChannelName) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
-    """Which keys sign the pointers of a repository, and how many of them each pointer needs."""
+    """Which keys sign pointers and statements of releases, and how many of them each one needs."""
 
     fqrn: Fqrn
     version: int
@@ -68,6 +68,8 @@ class Root:
     restarted: datetime
     """UTC, whole seconds. Pointers issued before are not believed, and versions seen before do not count: so
     the owner undoes what a thief has done who signed a version so high that no honest one is above it."""
+    statements: bool
+    """Whether a release that neither a pointer nor its digest pins needs a statement (``releasestatement``)."""
 
     def __post_init__(self) -> None:
         what = f"the statement of {self.fqrn}'s keys"
@@ -100,6 +102,8 @@ class Root:
                 "issued": time_text(self.issued),
                 "expires": time_text(self.expires),
                 "restarted": time_text(self.restarted),
+                # Said only where it is so: statements from before it could be said stay as they are signed.
+                **({"statements": True} if self.statements else {}),
             }
         )
 
@@ -122,9 +126,25 @@ class Root:
             issued=_time(table, "issued"),
             expires=_time(table, "expires"),
             restarted=_time(table, "restarted"),
+            statements="statements" in table.value and table.truth("statements"),
         )
-        _one_spelling(root.to_bytes(), data, ROOT_PATH)
+        one_spelling(root.to_bytes(), data, ROOT_PATH)
         return root
+
+    def check_time(self, now: datetime) -> None:
+        """Refuse it when it has expired, and a clock by which nobody could tell.
+
+        Raises:
+            TrustError: it has expired, or was signed after ``now``.
+        """
+        what = f"{self.fqrn}: {ROOT_PATH}"
+        check_clock(clock_complaint(now, signed=self.issued, what=what))
+        check_expiry(
+            now,
+            expires=self.expires,
+            what=what,
+            hint="its owner must sign it again with the master key; meanwhile name the release by its digest",
+        )
 
     @property
     def history_path(self) -> str:
@@ -197,7 +217,7 @@ class Pointer:
             issued=_time(table, "issued"),
             expires=_time(table, "expires"),
         )
-        _one_spelling(pointer.to_bytes(), data, where)
+        one_spelling(pointer.to_bytes(), data, where)
         return pointer
 
     @property
@@ -295,12 +315,7 @@ class Believed:
         pointer, root = self.pointer, self.root
         channel = f"{root.fqrn}: {pointer_path(pointer.stack, pointer.channel)}"
         check_clock(clock_complaint(now, signed=max(pointer.issued, root.issued), what=channel))
-        check_expiry(
-            now,
-            expires=root.expires,
-            what=f"{root.fqrn}: {ROOT_PATH}",
-            hint="its owner must sign it again with the master key; meanwhile name the release by its digest",
-        )
+        root.check_time(now)
         check_expiry(
             now,
             expires=pointer.expires,
@@ -350,10 +365,3 @@ def _time(table: Table, key: str) -> datetime:
     except ValueError:
         pass
     raise table.wrong(key, "a UTC time such as 2026-11-22T20:15:00Z")
-
-
-def _one_spelling(written: bytes, read: bytes, where: str) -> None:
-    if written != read:
-        raise CorruptError(
-            f"{where} is not written in the one spelling of its content", hint="use a newer Headstart"
-        )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from headstart.channel import Pointer
+from headstart.channel import ROOT_PATH, Pointer, Root
 from headstart.cvmfs.catalog import Catalog
 from headstart.cvmfs.entry import ChunkedFile, Compression, Entry, File, Mountpoint, Symlink
 from headstart.cvmfs.objects import Digest, Kind, ObjectName
@@ -31,9 +31,12 @@ from headstart.published import (
     resolve,
     root,
     stacks,
+    stated,
+    stated_releases,
 )
 from headstart.reference import Reference
 from headstart.release import JULIA_FILE, RELEASE_FILE, FileRecord, JuliaTree, LinkRecord, Record, Release
+from headstart.releasestatement import Stated, statement_path
 from headstart.snapshot import Snapshot, stored_limit
 from headstart.source import MountSource, Opened
 
@@ -106,6 +109,8 @@ class Description:
     resolved: Resolved
     julia: JuliaTree
     channels: tuple[Pointer, ...]
+    stated: Stated | Error
+    """Its statement, or why it has none that holds; its dates are not looked at."""
 
 
 def describe(opened: Opened, reference: Reference, *, now: datetime) -> Description:
@@ -126,7 +131,15 @@ def describe(opened: Opened, reference: Reference, *, now: datetime) -> Descript
             for state in states
             if isinstance(state.pointer, Pointer) and state.pointer.digest == resolved.digest
         ),
+        stated=_stated(opened, made.stack, resolved.digest),
     )
+
+
+def _stated(opened: Opened, stack: StackName, digest: Sha256) -> Stated | Error:
+    try:
+        return stated(opened.tree, stack, digest, by=root(opened.tree, opened.keys))
+    except Error as error:
+        return error
 
 
 def _julia(opened: Opened, made: Release) -> JuliaTree:
@@ -164,6 +177,8 @@ class Report:
     """In them, as stored."""
     releases: int = 0
     channels: int = 0
+    statements: int = 0
+    """Of releases."""
     _known: set[Complaint] = field(default_factory=set)
 
     def add(self, path: str, error: Error) -> None:
@@ -256,8 +271,11 @@ def _promises(opened: Opened, report: Report, now: datetime) -> dict[str, Record
         report.add("/stacks", error)
         return expected
     if states:
-        with report.about("/channels/root.json"):
-            root(opened.tree, opened.keys)
+        with report.about(ROOT_PATH):
+            by = root(opened.tree, opened.keys)
+            _check_statements(opened, states, by, report)
+            if by.statements:
+                by.check_time(now)
     for stack in states:
         digests = {state.id: state.record[1] for state in stack.releases if not isinstance(state.record, Error)}
         for channel in stack.channels:
@@ -271,6 +289,19 @@ def _promises(opened: Opened, report: Report, now: datetime) -> dict[str, Record
                     raise state.record
                 expected |= _promised(opened, state.record[0])
     return expected
+
+
+def _check_statements(opened: Opened, states: Iterable[StackState], by: Root, report: Report) -> None:
+    """Every statement that is there, and every one that should be."""
+    for stack in states:
+        there = set(stated_releases(opened.tree, stack.name))
+        releases = {state.record[1] for state in stack.releases if not isinstance(state.record, Error)}
+        report.statements += len(there)
+        for digest in sorted(there | (releases if by.statements else set())):
+            with report.about(statement_path(stack.name, digest)):
+                stated(opened.tree, stack.name, digest, by=by)
+                if digest not in releases:
+                    raise MissingError("is the statement of a release that cannot be read here")
 
 
 def _check_pointer(channel: ChannelState, digests: Mapping[ReleaseId, Sha256]) -> None:

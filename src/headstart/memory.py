@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Self
 
-from headstart.channel import ROOT_PATH, Believed
+from headstart.channel import ROOT_PATH, Believed, Root
 from headstart.cvmfs.objects import Digest, Revision
 from headstart.cvmfs.trust import Seen
 from headstart.errors import CorruptError, TrustError
@@ -84,32 +84,39 @@ class Memory:
         """Whether a channel was believed here before."""
         return f"{stack}/{channel}" in self.channels
 
-    def check(self, believed: Believed) -> None:
-        """Refuse a channel that is older than it was believed here before.
+    def check(self, believed: Believed | Root) -> None:
+        """Refuse a channel, or a statement of keys, that is older than it was believed here before.
 
         Raises:
             TrustError: its version, or that of the statement of keys, is lower.
         """
-        pointer, fqrn = believed.pointer, believed.root.fqrn
         for what, age in ages_of(believed).items():
             seen = self.channels.get(what, NEVER)
             if age < seen:
-                named = ROOT_PATH if what == ROOT_PATH else str(pointer.channel)
                 raise TrustError(
-                    f"{pointer.stack}@{pointer.channel} of {fqrn}: {named} has version {age[1]}, "
-                    f"this node has already seen {seen[1]}",
+                    f"{_named(believed, what)} has version {age[1]}, this node has already seen {seen[1]}",
                     hint=_BEHIND,
                 )
 
 
-def ages_of(believed: Believed) -> dict[str, Age]:
-    """What is to be remembered of a channel."""
+def _named(believed: Believed | Root, what: str) -> str:
+    if isinstance(believed, Root):
+        return f"{believed.fqrn}: {ROOT_PATH}"
+    pointer = believed.pointer
+    named = ROOT_PATH if what == ROOT_PATH else str(pointer.channel)
+    return f"{pointer.stack}@{pointer.channel} of {believed.root.fqrn}: {named}"
+
+
+def ages_of(believed: Believed | Root) -> dict[str, Age]:
+    """What is to be remembered of a channel, or of a statement of keys alone."""
+    if isinstance(believed, Root):
+        return {ROOT_PATH: (0, believed.version)}
     pointer = believed.pointer
     return {f"{pointer.stack}/{pointer.channel}": believed.age, ROOT_PATH: (0, believed.root.version)}
 
 
-def memory_of(seen: Seen | None, believed: Iterable[Believed]) -> Memory:
-    """What is to be remembered of a state and of channels in it."""
+def memory_of(seen: Seen | None, believed: Iterable[Believed | Root]) -> Memory:
+    """What is to be remembered of a state and of what was believed in it."""
     channels: dict[str, Age] = {}
     for each in believed:
         channels |= ages_of(each)

@@ -1,7 +1,8 @@
 """What a repository offers: stacks, their channels and releases, and which release a reference means.
 
 It is read through a ``PublishedTree``: a verified ``Snapshot``, or a CVMFS mount, whose client has verified it.
-Either way a channel's pointer must be signed by the keys that the master key vouches for.
+Either way a channel's pointer must be signed by the keys that the master key vouches for, and so must the
+statement of a release that neither a pointer nor its digest pins, where the statement of keys asks for that.
 """
 
 import os
@@ -24,12 +25,19 @@ from headstart.errors import (
 from headstart.names import ChannelName, Fqrn, ReleaseId, Sha256, StackName
 from headstart.reference import DigestPrefix, NamedChannel, Reference, Unspecified
 from headstart.release import RELEASE_FILE, Release
+from headstart.releasestatement import (
+    STATEMENT_LIMIT,
+    Stated,
+    read_statement,
+    statement_path,
+    statements_path,
+)
 from headstart.snapshot import Snapshot
 
 DEFAULT_CHANNEL: Final = ChannelName("prod")
 RELEASE_LIMIT: Final = 1 << 26
 """Bytes that a ``release.json`` may have."""
-_N = TypeVar("_N", StackName, ChannelName, ReleaseId)
+_N = TypeVar("_N", StackName, ChannelName, ReleaseId, Sha256)
 
 
 class PublishedTree(Protocol):
@@ -100,19 +108,48 @@ class MountedTree:
         return data
 
 
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """The user has named so much of the digest that nothing else can be meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unstated:
+    """The repository key's word alone, because the owner asks for no more."""
+
+    root: Root
+    """The statement of keys, which does not."""
+
+
+Proof = Believed | Stated | Pinned | Unstated
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
     """The release that a reference means."""
 
     release: Release
     digest: Sha256
-    believed: Believed | None
-    """The channel's pointer and what it is believed by, where the reference went through one."""
+    proof: Proof
+    """Why it is that one."""
 
     @property
     def pointer(self) -> Pointer | None:
-        """The channel's pointer alone."""
-        return self.believed.pointer if self.believed is not None else None
+        """The channel's pointer, where the reference went through one."""
+        return self.proof.pointer if isinstance(self.proof, Believed) else None
+
+    @property
+    def expires(self) -> datetime | None:
+        """The first moment at which the proof is no longer good; None for one that does not expire."""
+        match self.proof:
+            case Believed():
+                return self.proof.expires
+            case Stated(root=root):
+                return root.expires
+            case Pinned() | Unstated():
+                return None
+            case _:
+                assert_never(self.proof)
 
 
 def stacks(tree: PublishedTree) -> tuple[StackName, ...]:
@@ -130,8 +167,13 @@ def releases(tree: PublishedTree, stack: StackName) -> tuple[ReleaseId, ...]:
     return _named(tree, f"/stacks/{stack}", ReleaseId)
 
 
+def stated_releases(tree: PublishedTree, stack: StackName) -> tuple[Sha256, ...]:
+    """The digests of which a stack has files with statements, sorted; what is in them is not looked at."""
+    return _named(tree, statements_path(stack), Sha256, ending=".json")
+
+
 def root(tree: PublishedTree, keys: MasterKeys) -> Root:
-    """Which keys sign the repository's pointers.
+    """Which keys sign the repository's pointers and statements of releases.
 
     Raises:
         TrustError: the repository does not say, or none of the master keys has signed it.
@@ -141,7 +183,7 @@ def root(tree: PublishedTree, keys: MasterKeys) -> Root:
         data = tree.read(ROOT_PATH, limit=LIMIT)
     except UnknownError as error:
         raise TrustError(
-            f"{tree.fqrn} has no {ROOT_PATH}, so nothing says who signs its channels",
+            f"{tree.fqrn} has no {ROOT_PATH}, so nothing says who signs its channels and releases",
             hint="name the release by its digest",
         ) from error
     return read_root(data, master=keys.by_id, fqrn=tree.fqrn)
@@ -205,7 +247,7 @@ def resolve(tree: PublishedTree, reference: Reference, *, keys: MasterKeys, now:
 
     Raises:
         UnknownError: there is none, or more than one; the message lists what there is.
-        TrustError: the channel's pointer does not hold.
+        TrustError: the channel's pointer does not hold, or a statement that the release needs.
         CorruptError: pointer and release do not fit, or a record is damaged.
     """
     choice = reference.choice
@@ -213,13 +255,47 @@ def resolve(tree: PublishedTree, reference: Reference, *, keys: MasterKeys, now:
         case NamedChannel():
             return _by_channel(tree, reference.stack, choice.name, keys=keys, now=now)
         case DigestPrefix():
-            return _by_digest(tree, reference.stack, choice)
+            record, digest = by_digits(tree, reference.stack, choice)
+            if choice.pins:
+                return Resolved(release=record, digest=digest, proof=Pinned())
         case Unspecified():
             if DEFAULT_CHANNEL in channels(tree, reference.stack):
                 return _by_channel(tree, reference.stack, DEFAULT_CHANNEL, keys=keys, now=now)
-            return _the_only_one(tree, reference.stack)
+            record, digest = _the_only_one(tree, reference.stack)
         case _:
             assert_never(choice)
+    proof = _stated(tree, record, digest, keys=keys, now=now)
+    return Resolved(release=record, digest=digest, proof=proof)
+
+
+def stated(tree: PublishedTree, stack: StackName, digest: Sha256, *, by: Root) -> Stated:
+    """The statement of a release, whatever the time.
+
+    Raises:
+        TrustError: there is none, it is another's, or too few of the keys that count have signed it.
+        CorruptError: no such statement.
+    """
+    try:
+        data = tree.read(statement_path(stack, digest), limit=STATEMENT_LIMIT)
+    except UnknownError as error:
+        raise TrustError(
+            f"{stack}@{digest} of {tree.fqrn} has no statement, and only those who sign its channels can say "
+            "that it is theirs",
+            hint="name a channel, or the digest that whoever published the release gave you",
+        ) from error
+    return read_statement(data, root=by, stack=stack, digest=digest)
+
+
+def _stated(
+    tree: PublishedTree, record: Release, digest: Sha256, *, keys: MasterKeys, now: datetime
+) -> Stated | Unstated:
+    # Without a statement of keys nobody can say that there need be no statement of the release: a thief of the
+    # repository key could take it away.
+    who = root(tree, keys)
+    if not who.statements:
+        return Unstated(who)
+    who.check_time(now)
+    return stated(tree, record.stack, digest, by=who)
 
 
 def _by_channel(
@@ -234,16 +310,21 @@ def _by_channel(
             f"{stack}@{channel} of {tree.fqrn} points at {found.digest}, but release {record.id} is {digest}",
             hint="the release was replaced after it was published: do not use this source",
         )
-    return Resolved(release=record, digest=digest, believed=believed)
+    return Resolved(release=record, digest=digest, proof=believed)
 
 
-def _by_digest(tree: PublishedTree, stack: StackName, prefix: DigestPrefix) -> Resolved:
+def by_digits(tree: PublishedTree, stack: StackName, prefix: DigestPrefix) -> tuple[Release, Sha256]:
+    """The release of an id, or of the first digits of a digest; whoever put it there.
+
+    Raises:
+        UnknownError: there is none, or more than one; the message lists what there is.
+        CorruptError, MissingError, UnavailableError: its record cannot be read.
+    """
     ids = releases(tree, stack)
     # An id is a path, so it is found without reading the records of all releases.
     if not prefix.only_digest and prefix.hex in map(str, ids):
-        record, digest = release(tree, stack, ReleaseId(prefix.hex))
-        return Resolved(release=record, digest=digest, believed=None)
-    found: list[Resolved] = []
+        return release(tree, stack, ReleaseId(prefix.hex))
+    found: list[tuple[Release, Sha256]] = []
     fault: Error | None = None
     for release_id in ids:
         try:
@@ -253,18 +334,18 @@ def _by_digest(tree: PublishedTree, stack: StackName, prefix: DigestPrefix) -> R
             fault = error
             continue
         if digest.hex.startswith(prefix.hex):
-            found.append(Resolved(release=record, digest=digest, believed=None))
+            found.append((record, digest))
     if not found:
         raise fault or _no_release(tree, stack, str(prefix))
     if len(found) > 1:
         raise UnknownError(
-            f"{prefix} fits {len(found)} releases of {stack}: {_listed(each.digest for each in found)}",
+            f"{prefix} fits {len(found)} releases of {stack}: {_listed(digest for _, digest in found)}",
             hint="give more digits",
         )
     return found[0]
 
 
-def _the_only_one(tree: PublishedTree, stack: StackName) -> Resolved:
+def _the_only_one(tree: PublishedTree, stack: StackName) -> tuple[Release, Sha256]:
     ids = releases(tree, stack)
     if not ids:
         raise _no_release(tree, stack, "release")
@@ -273,8 +354,7 @@ def _the_only_one(tree: PublishedTree, stack: StackName) -> Resolved:
             f"{stack} has no channel {DEFAULT_CHANNEL} and {len(ids)} releases: {_listed(ids)}",
             hint=f"name a release or a channel ({_listed(channels(tree, stack)) or 'there is none'})",
         )
-    record, digest = release(tree, stack, ids[0])
-    return Resolved(release=record, digest=digest, believed=None)
+    return release(tree, stack, ids[0])
 
 
 def _named(tree: PublishedTree, path: str, make: type[_N], *, ending: str = "") -> tuple[_N, ...]:

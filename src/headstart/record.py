@@ -14,6 +14,23 @@ def canonical(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
 
+def one_spelling(written: bytes, read: bytes, where: str) -> None:
+    """Refuse a signed record that says more than was understood, or says it in another spelling.
+
+    Args:
+        written: the record as it was understood, written anew.
+        read: as it was read.
+        where: how to name it in an error.
+
+    Raises:
+        CorruptError: they differ.
+    """
+    if written != read:
+        raise CorruptError(
+            f"{where} is not written in the one spelling of its content", hint="use a newer Headstart"
+        )
+
+
 _MOST: Final = 2**62
 """No count, size or time reaches it."""
 

@@ -2,7 +2,8 @@
 
 A channel is as good as its signature, and 32 or more digits of a digest pin the bytes whoever holds the
 repository's key. Fewer digits, an id, or a bare name only choose among what that key has signed: its thief
-could make a release of his own whose digest starts with the same 8 digits, and take the other one away.
+could make a release of his own whose digest starts with the same 8 digits, and take the other one away. So a
+release that is named in these ways is believed only where its owner has stated it (``releasestatement``).
 """
 
 import re

@@ -18,7 +18,7 @@ import os
 from headstart.directories import make_directories, others_may_write
 from headstart.leases import let_go, take
 
-_MAGIC = "headstart shortcut 4"
+_MAGIC = "headstart shortcut 5"
 _END = "end"
 _LIMIT = 1 << 20
 ABSENT = "absent"

@@ -69,6 +69,16 @@ class StagedRelease:
         """The repository it was built for, and can be published to."""
         return self.release.fqrn
 
+    def content(self, path: str) -> bytes:
+        """A small file of the release, by its path in it; nothing where there is none.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        home = self.trees[-1]
+        source = home.files.get(home.path + b"/" + path.encode())
+        return b"" if source is None else _read(source.place)
+
 
 def open_stage(directory: str) -> StagedRelease:
     """Read a stage and compare its trees with their records.

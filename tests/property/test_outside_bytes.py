@@ -30,7 +30,10 @@ from headstart.dsse import Envelope, sign
 from headstart.errors import Error
 from headstart.inflating import inflate
 from headstart.memory import Memory
+from headstart.names import Sha256
 from headstart.release import JuliaTree, Release
+from headstart.releasestatement import ReleaseStatement, read_statement
+from headstart.repository.releasestatements import statement_of
 from simulator import NOW, Simulator, certificate_pem, channel_signer, rsa_signer
 
 FQRN = Simulator().fqrn
@@ -77,6 +80,8 @@ def samples() -> dict[str, bytes]:
         "signed pointer": pointer.signed(channel_signer()),
         "pointer": pointer.to_bytes(),
         "release": releases.release().to_bytes(),
+        "signed statement": said(release).signed(channel_signer()),
+        "statement": said(release).to_bytes(),
         "julia": julia.to_bytes(),
         "history": zlib.decompress(history),
         "examined history": zlib.decompress(history),
@@ -123,6 +128,15 @@ def read_signed_pointer(data: bytes) -> None:
     found.check_time(NOW)
 
 
+def said(release: Release) -> ReleaseStatement:
+    return statement_of(release, Sha256.of(release.to_bytes()), b"")
+
+
+def read_signed_statement(data: bytes) -> None:
+    good = ReleaseStatement.from_bytes(samples()["statement"], where="it")
+    read_statement(data, root=Simulator().root(), stack=good.stack, digest=good.digest)
+
+
 def trust(data: bytes) -> None:
     MasterKeys(tuple(MASTERS.values())).trust(data, fqrn=FQRN, now=datetime(2026, 12, 1, tzinfo=UTC))
 
@@ -142,6 +156,8 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "root": Root.from_bytes,
     "signed pointer": read_signed_pointer,
     "pointer": lambda data: Pointer.from_bytes(data, where="it"),
+    "signed statement": read_signed_statement,
+    "statement": lambda data: ReleaseStatement.from_bytes(data, where="it"),
     "release": lambda data: Release.from_bytes(data).to_bytes(),
     "julia": lambda data: JuliaTree.from_bytes(data).to_bytes(),
     "history": lambda data: History.from_bytes(data, fqrn=FQRN),
@@ -154,7 +170,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "blacklist": lambda data: Blacklist.from_text(data.decode(errors="replace")),
     "stored": lambda data: inflate(data, limit=1000, what="it"),
 }
-JSON = ("root", "pointer", "release", "julia", "memory", "envelope", "signed pointer")
+JSON = ("root", "pointer", "statement", "release", "julia", "memory", "envelope", "signed pointer")
 quick = settings(
     max_examples=40, deadline=2000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )

@@ -23,6 +23,7 @@ from headstart.dsse import Envelope, Signature, sign, verify
 from headstart.errors import ConfigurationError, CorruptError, TrustError
 from headstart.record import canonical
 from headstart.reference import DigestPrefix, NamedChannel, Reference, Unspecified
+from headstart.releasestatement import ReleaseStatement, StatedImage
 from simulator import channel_signer, rsa_signer
 
 EARLIEST = datetime(1000, 1, 1, tzinfo=UTC)
@@ -30,6 +31,13 @@ seconds = st.integers(0, 8000 * 365 * 86400).map(lambda passed: EARLIEST + timed
 numbers = st.integers(min_value=0, max_value=10**17)
 versions = st.integers(min_value=1, max_value=10**9)
 names = st.lists(st.sampled_from(["channel", "channel-1", "channel-2"]), min_size=1, max_size=3, unique=True)
+
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=5,
+)
 
 
 @st.composite
@@ -58,6 +66,32 @@ def roots(draw: st.DrawFn) -> Root:
         issued=(issued := draw(seconds)),
         expires=issued + timedelta(seconds=draw(st.integers(1, 10**7))),
         restarted=issued - timedelta(seconds=draw(st.integers(0, 10**6))),
+        statements=draw(st.booleans()),
+    )
+
+
+@st.composite
+def release_statements(draw: st.DrawFn) -> ReleaseStatement:
+    texts = st.dictionaries(strategies.words, strategies.words, max_size=3)
+    kinds = st.sampled_from([("sysimage",), ("pkgimages",), ("sysimage", "pkgimages")])
+    images = st.builds(StatedImage, target=strategies.targets, cpu_target=strategies.words, kinds=kinds)
+    files = st.dictionaries(strategies.paths.map("images/".__add__), strategies.sha256s, max_size=3)
+    return ReleaseStatement(
+        fqrn=draw(strategies.fqrns),
+        stack=draw(strategies.stack_names),
+        release=draw(strategies.release_ids),
+        digest=draw(strategies.sha256s),
+        images=draw(files),
+        targets=tuple(draw(st.lists(images, max_size=2))),
+        options=tuple(draw(st.lists(strategies.words, max_size=2))),
+        environment=draw(texts),
+        inputs=draw(texts),
+        records=draw(st.dictionaries(strategies.words, strategies.sha256s, max_size=2)),
+        packages=draw(
+            st.dictionaries(strategies.words.map("pkg:julia/".__add__), strategies.hex_text(40), max_size=3)
+        ),
+        built=draw(strategies.words),
+        headstart=draw(strategies.words),
     )
 
 
@@ -97,6 +131,28 @@ def test_pointer_survives(pointer: Pointer) -> None:
 @given(roots())
 def test_root_statement_survives(root: Root) -> None:
     assert Root.from_bytes(root.to_bytes()) == root
+
+
+@given(release_statements())
+def test_release_statement_survives(statement: ReleaseStatement) -> None:
+    assert ReleaseStatement.from_bytes(statement.to_bytes(), where="it") == statement
+
+
+@given(release_statements(), st.data())
+def test_a_release_statement_with_another_value_or_key_is_that_one_or_a_named_error(
+    statement: ReleaseStatement, data: st.DataObject
+) -> None:
+    record = json.loads(statement.to_bytes())
+    place = record
+    # Some way down, and there something else.
+    for _ in range(data.draw(st.integers(0, 4))):
+        inner = [each for each in place.values() if isinstance(each, dict)]
+        if inner:
+            place = data.draw(st.sampled_from(inner))
+    place[data.draw(st.sampled_from([*place, "more"]))] = data.draw(json_values)
+    changed = canonical_or_plain(record)
+    with contextlib.suppress(CorruptError):
+        assert ReleaseStatement.from_bytes(changed, where="it").to_bytes() == changed
 
 
 @given(manifests())
@@ -150,18 +206,12 @@ def test_other_bytes_are_a_named_error(data: bytes) -> None:
         Whitelist.from_bytes,
         Root.from_bytes,
         lambda data: Pointer.from_bytes(data, where="it"),
+        lambda data: ReleaseStatement.from_bytes(data, where="it"),
         lambda data: Envelope.from_bytes(data, where="it"),
         lambda data: Letter.cut(data, what="it"),
     ):
         with pytest.raises(CorruptError):
             read(data)
-
-
-json_values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=5,
-)
 
 
 @given(pointers(), json_values, st.data())
@@ -282,6 +332,7 @@ def test_a_pointer_needs_the_threshold_of_different_keys(
         issued=pointer.issued,
         expires=pointer.expires,
         restarted=pointer.issued,
+        statements=False,
     )
     # A stranger's signature, and the first one twice under another id, count for nothing.
     good = [channel_signer(name) for name in signers]

@@ -24,7 +24,7 @@ from headstart.cli.run import Request
 from headstart.cli.starting import Launch, Ready
 from headstart.clock import RELEASED
 from headstart.errors import TrustError
-from headstart.names import ChannelName, ReleaseId
+from headstart.names import ChannelName, ReleaseId, Sha256
 from headstart.repository import Channel, publish
 from headstart.stage import open_stage
 from nodes import Node, Site, needs_namespace
@@ -135,9 +135,13 @@ def test_a_clock_from_before_this_headstart_keeps_nothing_alive(node: Node, tmp_
     publish(place.target, open_stage(str(tmp_path / "stage")), publishing.PROD, then, nodes.MEANS)
     key = publishing.copy_keys(tmp_path / "old" / "keys") / f"{nodes.FQRN}.pub"
     old = Site(storage=place.root, key=key, release=made, stage=tmp_path / "stage")
-    with pytest.raises(TrustError, match=f"clock says {then:%Y-%m-%d}.*, and this Headstart is of 2026-11-01"):
-        ready(old, node, then + timedelta(hours=1))
-    assert ready(old, node, then + timedelta(hours=1), f"jets@{made.id}").resolved.pointer is None
+    for reference in ("jets@prod", f"jets@{made.id}"):
+        with pytest.raises(
+            TrustError, match=f"clock says {then:%Y-%m-%d}.*, and this Headstart is of 2026-11-01"
+        ):
+            ready(old, node, then + timedelta(hours=1), reference)
+    digest = Sha256.of(made.to_bytes())
+    assert ready(old, node, then + timedelta(hours=1), f"jets@{digest}").resolved.pointer is None
     # By the right clock it could be believed until its end.
     assert ready(old, node, RELEASED).resolved.pointer is not None
 

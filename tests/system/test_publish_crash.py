@@ -8,15 +8,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import publishing
 from crashing import killed_before_step, moments, quick_disk
+from headstart.bundle import Bundle
 from headstart.cli import main
 from headstart.errors import LockedError, StorageError
-from headstart.repository import create, publish
+from headstart.names import Sha256
+from headstart.reference import Reference
+from headstart.releasestatement import statement_path
+from headstart.repository import Repository, create, publish
+from headstart.repository.channels import channels_of
+from headstart.repository.pointing import bundle_at_hand, plan_stating
+from headstart.repository.statements import publish_statements
 from headstart.stage import open_stage
 from headstart.store import DirectoryStore
 from publishing import NOW, PROD, Place, content_of, new_repository, write_stage
@@ -49,6 +57,46 @@ def test_killed_at_any_step_the_old_state_stands_and_the_next_run_works(quick_di
             break
     assert (True, 1) in outcomes
     assert (False, 2) in outcomes
+
+
+def test_release_and_statement_come_in_one_revision(quick_disk: Path) -> None:
+    """Published on no channel, and killed at any step; and stated later, by another command."""
+    made = write_stage(quick_disk / "stage")
+    release = f"/stacks/jets/{made.id}/release.json".encode()
+    said = statement_path(made.stack, Sha256.of(made.to_bytes())).encode()
+    staged = open_stage(str(quick_disk / "stage"))
+    nobody = replace(publishing.keys(), channels=())
+
+    def state(place: Place) -> int:
+        def make(repository: Repository) -> Bundle | None:
+            return bundle_at_hand(
+                channels_of(repository), plan_stating(repository, [Reference.parse(f"jets@{made.id}")])
+            )
+
+        return publish_statements(place.target, make, NOW).revision
+
+    def publish_all(place: Place) -> int:
+        return publish(place.target, staged, None, NOW).revision
+
+    for work in (publish_all, state):
+        outcomes = set()
+        for number in moments():
+            place = new_repository(quick_disk / "storage")
+            if work is state:
+                publish((place.store, nobody), staged, None, NOW)
+            before = place.open().manifest.revision
+            killed = killed_before_step(number, lambda place=place, work=work: work(place))  # type: ignore[misc] # bound now
+            content = content_of(place.open())
+            revision = place.open().manifest.revision
+            assert (said in content) == (revision == before + 1)
+            assert (release in content) == (work is state or said in content)
+            outcomes.add((killed, revision - before))
+            assert work(place) == before + 1
+            assert said in content_of(place.open())
+            shutil.rmtree(place.root)
+            if not killed:
+                break
+        assert outcomes >= {(True, 0), (False, 1)}
 
 
 def test_killed_between_its_last_steps_the_reflog_may_be_ahead(tmp_path: Path) -> None:

@@ -525,6 +525,29 @@ def test_a_mounted_repository_is_used_in_place(site: Site, node: Node, tmp_path:
     assert_refused(node.headstart(*words), 17, "0 good signatures")
 
 
+@needs_namespace
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can show a directory as a mount")
+def test_a_repeated_start_from_a_mount_sees_that_its_release_is_stated_no_more(
+    site: Site, node: Node, tmp_path: Path
+) -> None:
+    mount = tmp_path / str(nodes.FQRN)
+    shutil.copytree(site.stage, mount, symlinks=True)
+    nodes.mount_channels(site, mount)
+    words = ("run", mount, "jets@0123456789abcdef", "--key", site.key, "--", "x")
+    for _ in range(2):
+        assert_started(node.headstart(*words))
+    assert len(list((node.cache / "launches").iterdir())) == 1
+    (statement,) = (mount / "channels/jets/releases").iterdir()
+    content = statement.read_bytes()
+    statement.unlink()
+    assert_refused(node.headstart(*words), 17, "has no statement")
+    statement.write_bytes(content)
+    assert_started(node.headstart(*words))
+    keys = mount / "channels/root.json"
+    keys.write_bytes(keys.read_bytes().replace(b'"sig":"', b'"sig":"AAAA'))
+    assert_refused(node.headstart(*words), 17, "0 good signatures")
+
+
 def test_without_namespaces_a_relocatable_release_runs_where_it_is(
     site: Site, node: Node, tmp_path: Path
 ) -> None:

@@ -29,9 +29,12 @@ from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.objects import Kind, ObjectName, deflate, inflate
 from headstart.cvmfs.signature import Certificate, Letter
 from headstart.cvmfs.whitelist import WHITELIST_FILE
+from headstart.dsse import Envelope, sign
 from headstart.errors import CorruptError, Error, MissingError, TrustError, UnavailableError
-from headstart.names import ChannelName, Fqrn, ReleaseId, StackName
+from headstart.names import ChannelName, Fqrn, ReleaseId, Sha256, StackName
 from headstart.release import Release
+from headstart.releasestatement import STATEMENT_LIMIT, STATEMENT_TYPE, ReleaseStatement, statement_path
+from headstart.repository.releasestatements import LOCK_PATH, statement_of
 from headstart.source import StorageSource, WebSource
 from headstart.stratum import Stratum, too_long
 from headstart.webstratum import HttpStratum
@@ -685,3 +688,266 @@ def test_wrong_software_installation_by_a_digest(site: Site) -> None:
     repository.publish()
     with pytest.raises(Error, match=f"no release {digest}"):
         site.start(repository, reference=f"jets@{digest}")
+
+
+# -- a release that neither a channel nor its digest pins -----------------------------------------------------
+
+
+def said(site: Site, release: ReleaseId) -> ReleaseStatement:
+    made = site.stages[release][1]
+    return statement_of(
+        made, Sha256.of(made.to_bytes()), (site.stages[release][0] / lock_of(made)).read_bytes()
+    )
+
+
+def lock_of(made: Release) -> str:
+    return f"stacks/{made.stack}/{made.id}/{LOCK_PATH}"
+
+
+def place_of(statement: ReleaseStatement) -> str:
+    return statement_path(statement.stack, statement.digest)
+
+
+def signed(statement: ReleaseStatement, *signers: str) -> bytes:
+    return statement.signed(*(channel_signer(name) for name in signers or ("channel", "channel-1")))
+
+
+def stating(site: Site) -> Hostile:
+    """One that asks for statements, of two of three keys; one of its releases is stated and on a channel."""
+    repository = site.repository()
+    repository.put_root(replace(guarded(repository, version=1), statements=True))
+    repository.add_channel(site.pointer(repository, OLD), "channel", "channel-1")
+    repository.put(place_of(said(site, OLD)), signed(said(site, OLD)))
+    repository.publish()
+    return repository
+
+
+def no_statement(_site: Site, _repository: Hostile) -> str:
+    return "has no statement"
+
+
+def of_another_release(site: Site, repository: Hostile) -> str:
+    repository.put(place_of(said(site, NEW)), signed(said(site, OLD)))
+    return "is the statement of julia.example.org: jets@sha256:.* put in its place"
+
+
+def of_another_stack(site: Site, repository: Hostile) -> str:
+    repository.put(place_of(said(site, NEW)), signed(replace(said(site, NEW), stack=StackName("trees"))))
+    return "is the statement of julia.example.org: trees@sha256:.* put in its place"
+
+
+def of_another_repository(site: Site, repository: Hostile) -> str:
+    repository.put(place_of(said(site, NEW)), signed(replace(said(site, NEW), fqrn=Fqrn("other.example.org"))))
+    return "is the statement of other.example.org: jets@sha256:.* put in its place"
+
+
+def by_a_stranger(site: Site, repository: Hostile) -> str:
+    repository.put(place_of(said(site, NEW)), signed(said(site, NEW), "attacker", "another"))
+    return "0 good signatures of the 3 keys that count, it needs 2"
+
+
+def by_a_key_that_was_taken_away(site: Site, repository: Hostile) -> str:
+    repository.put(place_of(said(site, NEW)), signed(said(site, NEW), "channel", "removed"))
+    return "1 good signatures of the 3 keys that count, it needs 2"
+
+
+def by_one_of_two(site: Site, repository: Hostile) -> str:
+    repository.put(place_of(said(site, NEW)), signed(said(site, NEW), "channel"))
+    return "1 good signatures of the 3 keys that count, it needs 2"
+
+
+def by_one_twice(site: Site, repository: Hostile) -> str:
+    once = Envelope.from_bytes(signed(said(site, NEW), "channel"), where="it")
+    again = replace(once.signatures[0], keyid="another")
+    repository.put(place_of(said(site, NEW)), replace(once, signatures=(*once.signatures, again)).to_bytes())
+    return "1 good signatures of the 3 keys that count, it needs 2"
+
+
+def signatures_of_another(site: Site, repository: Hostile) -> str:
+    good = Envelope.from_bytes(signed(said(site, OLD)), where="it")
+    repository.put(place_of(said(site, NEW)), replace(good, payload=said(site, NEW).to_bytes()).to_bytes())
+    return "0 good signatures of the 3 keys that count, it needs 2"
+
+
+def a_pointer(site: Site, repository: Hostile) -> str:
+    pointer = site.pointer(repository, NEW)
+    signers = [channel_signer(name) for name in ("channel", "channel-1")]
+    repository.put(place_of(said(site, NEW)), pointer.signed(*signers))
+    return "is signed as 'application/vnd.headstart.channel.json', not as 'application/vnd.in-toto.json'"
+
+
+def a_pointer_under_a_statement_s_type(site: Site, repository: Hostile) -> str:
+    signers = [channel_signer(name) for name in ("channel", "channel-1")]
+    good = Envelope.from_bytes(site.pointer(repository, NEW).signed(*signers), where="it")
+    repository.put(place_of(said(site, NEW)), replace(good, payload_type=STATEMENT_TYPE).to_bytes())
+    return "0 good signatures of the 3 keys that count, it needs 2"
+
+
+def something_else_of_in_toto_s(site: Site, repository: Hostile) -> str:
+    payload = said(site, NEW).to_bytes().replace(b"slsa.dev/provenance", b"example.org/vulnerabilities")
+    signers = [channel_signer(name) for name in ("channel", "channel-1")]
+    made = sign(payload, payload_type=STATEMENT_TYPE, signers=signers)
+    repository.put(place_of(said(site, NEW)), made.to_bytes())
+    return "predicateType is not https://slsa.dev/provenance/v1"
+
+
+def truncated(site: Site, repository: Hostile) -> str:
+    repository.put(place_of(said(site, NEW)), signed(said(site, NEW))[:-100])
+    return "is not JSON"
+
+
+def huge(site: Site, repository: Hostile) -> str:
+    data = signed(said(site, NEW))
+    repository.put(place_of(said(site, NEW)), data[:-1] + b" " * STATEMENT_LIMIT + b"\n")
+    return "has [0-9]+ bytes, more than"
+
+
+def deeply_nested(site: Site, repository: Hostile) -> str:
+    repository.put(place_of(said(site, NEW)), b'{"payload":' + b"[" * 200_000)
+    return "is not JSON"
+
+
+def deeply_nested_inside(site: Site, repository: Hostile) -> str:
+    good = Envelope.from_bytes(signed(said(site, NEW)), where="it")
+    repository.put(place_of(said(site, NEW)), replace(good, payload=b'{"_type":' + b"[" * 200_000).to_bytes())
+    return "0 good signatures"
+
+
+def no_keys_at_all(_site: Site, repository: Hostile) -> str:
+    del repository.tree[ROOT_PATH.encode()]
+    return "has no /channels/root.json, so nothing says who signs its channels and releases"
+
+
+def keys_of_his_own(site: Site, repository: Hostile) -> str:
+    repository.put_root(replace(repository.root("attacker", version=2), statements=True), "attacker")
+    repository.put(place_of(said(site, NEW)), signed(said(site, NEW), "attacker"))
+    return "root.json has 0 good signatures"
+
+
+def keys_that_have_expired(site: Site, repository: Hostile) -> str:
+    old = replace(guarded(repository, version=1), issued=NOW - 9 * DAY, expires=NOW - DAY, statements=True)
+    repository.put_root(replace(old, restarted=NOW - 10 * DAY))
+    repository.put(place_of(said(site, NEW)), signed(said(site, NEW)))
+    return "root.json expired on 2026-11-21"
+
+
+def keys_from_the_future(site: Site, repository: Hostile) -> str:
+    repository.put_root(replace(guarded(repository, version=1), issued=NOW + DAY, statements=True))
+    repository.put(place_of(said(site, NEW)), signed(said(site, NEW)))
+    return "this machine's clock says 2026-11-22"
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        no_statement,
+        of_another_release,
+        of_another_stack,
+        of_another_repository,
+        by_a_stranger,
+        by_a_key_that_was_taken_away,
+        by_one_of_two,
+        by_one_twice,
+        signatures_of_another,
+        a_pointer,
+        a_pointer_under_a_statement_s_type,
+        something_else_of_in_toto_s,
+        truncated,
+        huge,
+        deeply_nested,
+        deeply_nested_inside,
+        no_keys_at_all,
+        keys_of_his_own,
+        keys_that_have_expired,
+        keys_from_the_future,
+    ],
+)
+def test_a_release_that_a_thief_of_the_repository_key_put_in(
+    site: Site, attack: Callable[[Site, Hostile], str]
+) -> None:
+    """He takes the channel away, so that the stack alone, an id or a few digits may mean his."""
+    repository = stating(site)
+    assert site.started(repository, reference=f"jets@{OLD}", node="another") == OLD
+    site.add(repository, NEW)
+    says = attack(site, repository)
+    for path in [path for path in repository.tree if path == PROD.encode() or b"/" + str(OLD).encode() in path]:
+        del repository.tree[path]
+    repository.publish()
+    digest = said(site, NEW).digest
+    for reference in (f"jets@{NEW}", f"jets@{digest.hex[:8]}", f"jets@sha256:{digest.hex[:31]}", "jets"):
+        with pytest.raises((TrustError, CorruptError), match=says) as refusal:
+            site.start(repository, reference=reference)
+        assert refusal.value.exit_code in (17, 18)
+    assert not list((site.root / "node/cache").rglob("sys.so"))
+    # Who has the digest has the bytes, and his owner's keys need not speak for them.
+    assert site.started(repository, reference=f"jets@{digest.hex[:32]}") == NEW
+
+
+def test_a_release_is_believed_when_enough_keys_have_stated_it(site: Site) -> None:
+    repository = stating(site)
+    site.add(repository, NEW)
+    repository.put(place_of(said(site, NEW)), signed(said(site, NEW), "channel-1", "channel-2"))
+    repository.publish()
+    digest = said(site, NEW).digest
+    for reference in (f"jets@{NEW}", f"jets@{digest.hex[:8]}"):
+        assert site.started(repository, reference=reference) == NEW
+    # The channel needs no statement.
+    del repository.tree[place_of(said(site, OLD)).encode()]
+    repository.publish()
+    assert site.started(repository) == OLD
+
+
+def test_only_who_needs_a_statement_reads_it(site: Site) -> None:
+    repository = stating(site)
+    digest = said(site, OLD).digest
+    files = {path: name for name, path in object_paths(repository)}
+    keys, statement = files[ROOT_PATH], files[place_of(said(site, OLD))]
+    for reference, wanted in (
+        (f"jets@{digest.hex[:32]}", set()),
+        ("jets@prod", {keys}),
+        (f"jets@{OLD}", {keys, statement}),
+    ):
+        repository.requests.clear()
+        assert site.started(repository, reference=reference, node=reference.replace("@", "-")) == OLD
+        assert {path for path, _ in repository.requests} & {keys, statement} == wanted
+
+
+def test_the_record_of_a_stated_release_cannot_be_changed(site: Site) -> None:
+    """Mix-and-match: other bytes under its id, beside its own statement or one that was moved."""
+    repository = stating(site)
+    other = replace(site.stages[NEW][1], id=OLD)
+    repository.put(f"/stacks/jets/{OLD}/release.json", other.to_bytes())
+    repository.publish()
+    site.refused(TrustError, "has no statement", repository, reference=f"jets@{OLD}")
+    repository.put(statement_path(StackName("jets"), Sha256.of(other.to_bytes())), signed(said(site, OLD)))
+    repository.publish()
+    site.refused(TrustError, "put in its place", repository, reference=f"jets@{OLD}")
+
+
+def test_an_old_statement_of_keys_does_not_take_the_need_for_statements_away(site: Site) -> None:
+    """On a node that has seen the present one, by whichever way of naming a release."""
+    repository = stating(site)
+    before = repository.root(version=1)
+    repository.put_root(replace(guarded(repository), statements=True))
+    repository.publish()
+    assert site.started(repository, reference=f"jets@{OLD}") == OLD
+    site.add(repository, NEW)
+    repository.put_root(before)
+    repository.publish()
+    site.refused(
+        TrustError,
+        r"root\.json has version 1, this node has already seen 2",
+        repository,
+        reference=f"jets@{NEW}",
+    )
+
+
+def test_a_start_by_statement_ends_with_the_keys(site: Site) -> None:
+    repository = stating(site)
+    repository.put_root(replace(guarded(repository, version=1), expires=NOW + 3 * DAY, statements=True))
+    repository.publish()
+    ready = site.start(repository, reference=f"jets@{OLD}", now=NOW + 2 * DAY)
+    assert ready.resolved.expires == NOW + 3 * DAY
+    site.refused(
+        TrustError, r"root\.json expired on 2026-11-25", repository, reference=f"jets@{OLD}", now=NOW + 3 * DAY
+    )

@@ -145,7 +145,12 @@ def test_a_release_is_published_as_staged(place: Place, stage: Path) -> None:
             else:
                 assert at in content
     assert done.revision == repository.manifest.revision == 2
-    assert [step.action for step in done.plan.steps] == [Action.PUBLISH, Action.PUBLISH, Action.POINT]
+    assert [step.action for step in done.plan.steps] == [
+        Action.PUBLISH,
+        Action.PUBLISH,
+        Action.POINT,
+        Action.STATE,
+    ]
     mounted = {catalog.mountpoint for catalog in repository.forest.catalogs()}
     assert mounted == {b"", *(tree.path for tree in open_stage(str(stage)).trees)}
 
@@ -213,7 +218,12 @@ def test_two_channels_and_two_releases_live_side_by_side(place: Place, stage: Pa
     before = place.open()
     write_stage(tmp_path / "other", lambda base: replace(base, id=type(base.id)("f" * 16)))
     done = run(place, tmp_path / "other", Channel(name=ChannelName("test")))
-    assert [step.action for step in done.plan.steps] == [Action.PRESENT, Action.PUBLISH, Action.POINT]
+    assert [step.action for step in done.plan.steps] == [
+        Action.PRESENT,
+        Action.PUBLISH,
+        Action.POINT,
+        Action.STATE,
+    ]
     after = place.open()
     content = content_of(after)
     assert {b"/channels/jets/prod.json", b"/channels/jets/test.json"} <= content.keys()
@@ -241,7 +251,7 @@ def test_a_plan_writes_nothing(place: Place, stage: Path) -> None:
     before = files_below(place.root)
     todo = plan(place.open(), open_stage(str(stage)), PROD, NOW)
     assert todo.changes
-    assert [step.action for step in todo.steps] == [Action.PUBLISH, Action.PUBLISH, Action.POINT]
+    assert [step.action for step in todo.steps] == [Action.PUBLISH, Action.PUBLISH, Action.POINT, Action.STATE]
     assert files_below(place.root) == before
 
 

@@ -92,7 +92,7 @@ def test_publishing_prints_what_is_published(desk: Desk) -> None:
     assert desk.publish("--channel", "prod", "--json") == 0
     said = desk.said()
     assert (said["revision"], said["changes"], said["dry_run"]) == (2, True, False)
-    assert [step["action"] for step in said["steps"]] == ["publish", "publish", "point"]
+    assert [step["action"] for step in said["steps"]] == ["publish", "publish", "point", "state"]
     assert said["pointer"]["version"] == 1
     assert said["objects"] > 10
     assert desk.publish("--channel", "prod") == 0

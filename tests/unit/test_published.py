@@ -131,6 +131,7 @@ def test_what_there_is_not_lists_what_there_is(repository: Simulator, read: Read
 
 def test_a_bare_stack_without_prod(read: Reader) -> None:
     simulator = Simulator()
+    simulator.add_root()
     simulator.add_release()
     assert resolved(read(simulator), "jets") == FIRST
     simulator.add_release(release_id=SECOND)
@@ -140,6 +141,7 @@ def test_a_bare_stack_without_prod(read: Reader) -> None:
 
 def test_digits_that_fit_two_releases(read: Reader) -> None:
     simulator = Simulator()
+    simulator.add_root()
     digest = Sha256.of(simulator.add_release().to_bytes()).hex
     for number in range(10_000):
         # Content that gives the second release a digest with the same first digit, found by trying.
@@ -161,6 +163,7 @@ def test_digits_that_fit_two_releases(read: Reader) -> None:
 
 def test_an_id_is_found_before_a_digest(read: Reader) -> None:
     simulator = Simulator()
+    simulator.add_root()
     digest = Sha256.of(simulator.add_release().to_bytes()).hex
     simulator.add_release(release_id=digest[:16])
     tree = read(simulator)

@@ -41,6 +41,7 @@ ROOT = Root(
     issued=NOW,
     expires=NOW + timedelta(days=365),
     restarted=NOW,
+    statements=False,
 )
 
 

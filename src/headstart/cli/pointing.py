@@ -2,18 +2,19 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from headstart.bundle import Bundle
-from headstart.channel import Pointer
+from headstart.channel import Pointer, Root
 from headstart.cli.reading import counted, time_text, write, write_json
 from headstart.cli.storages import add_storage_arguments
 from headstart.cli.tags import target_of
 from headstart.cli.writing import write_whole
 from headstart.console import Console
 from headstart.errors import ConfigurationError
+from headstart.releasestatement import ReleaseStatement
 from headstart.repository import Repository
 from headstart.repository.channels import channels_of, enough_signers
 from headstart.repository.pointing import POINTER_DAYS, Pointing, Terms, bundle_of
@@ -56,17 +57,40 @@ def terms_of(args: argparse.Namespace, *, renew: bool = False) -> Terms:
 
 def perform(args: argparse.Namespace, plan: Planner) -> int:
     """Let channels point where the plan says: now, or when others have signed."""
-    now = datetime.now(UTC)
-    store, keys = target_of(args)
     console = Console(sys.stderr)
     steps: list[Pointing] = []
 
-    def make(repository: Repository) -> Bundle | None:
+    def make(repository: Repository, now: datetime) -> Bundle | None:
         steps.extend(plan(repository, now))
         talk(console, steps)
-        bundle = bundle_of(repository, steps)
-        if bundle is not None and args.request is None:
-            enough_signers(keys, channels_of(repository).root)
+        return bundle_of(repository, steps)
+
+    said = carry_out(args, console, make)
+    answer(args, said, steps)
+    return 0
+
+
+def carry_out(
+    args: argparse.Namespace, console: Console, plan: Callable[[Repository, datetime], Bundle | None]
+) -> dict[str, Any]:
+    """Publish what is to be signed with the keys at hand, or write it down for others; what JSON says of it.
+
+    Args:
+        args: of ``add_target_arguments``, and ``request``.
+        console: where to talk.
+        plan: what is to be signed; None for nothing.
+    """
+    now = datetime.now(UTC)
+    store, keys = target_of(args)
+    stated: list[ReleaseStatement] = []
+
+    def make(repository: Repository) -> Bundle | None:
+        bundle = plan(repository, now)
+        if bundle is not None:
+            stated.extend(statement for statement, _ in bundle.releases)
+            talk_stated(console, stated)
+            if args.request is None:
+                enough_signers(keys, channels_of(repository).root)
         return bundle
 
     if args.request is not None or args.dry_run:
@@ -83,8 +107,7 @@ def perform(args: argparse.Namespace, plan: Planner) -> int:
         revision = manifest.revision
         console.step(f"{keys.fqrn} is at revision {revision}")
     said = {"fqrn": str(keys.fqrn), "revision": revision, "dry_run": args.dry_run, "request": args.request}
-    answer(args, said, steps)
-    return 0
+    return said | {"stated": [stated_json(each) for each in stated]}
 
 
 def answer(args: argparse.Namespace, said: dict[str, Any], steps: Sequence[Pointing]) -> None:
@@ -100,6 +123,12 @@ def talk(console: Console, steps: Sequence[Pointing]) -> None:
     """Say what becomes of each channel."""
     for step in steps:
         console.step(f"{step.pointer.stack}@{step.pointer.channel}: {step_text(step)}")
+
+
+def talk_stated(console: Console, statements: Iterable[ReleaseStatement]) -> None:
+    """Say which releases are stated."""
+    for each in statements:
+        console.step(f"{each.stack} {each.release}: stated as {each.digest}")
 
 
 def step_text(step: Pointing) -> str:
@@ -131,6 +160,37 @@ def pointer_json(pointer: Pointer) -> dict[str, Any]:
         "version": pointer.version,
         "issued": time_text(pointer.issued),
         "expires": time_text(pointer.expires),
+    }
+
+
+def root_text(root: Root) -> str:
+    """A statement of keys, in words."""
+    return (
+        f"{root.threshold} of {counted(len(root.keys), 'key')} for each channel, version {root.version}, "
+        f"until {root.expires:%Y-%m-%d}, releases need {'statements' if root.statements else 'no statements'}"
+    )
+
+
+def root_json(root: Root) -> dict[str, Any]:
+    """A statement of keys in JSON."""
+    return {
+        "fqrn": str(root.fqrn),
+        "version": root.version,
+        "threshold": root.threshold,
+        "keys": [{"id": keyid, "public": key.raw.hex()} for keyid, key in sorted(root.keys.items())],
+        "issued": time_text(root.issued),
+        "expires": time_text(root.expires),
+        "restarted": time_text(root.restarted),
+        "statements": root.statements,
+    }
+
+
+def stated_json(statement: ReleaseStatement) -> dict[str, Any]:
+    """A release's statement in JSON."""
+    return {
+        "stack": str(statement.stack),
+        "release": str(statement.release),
+        "digest": statement.digest.hex,
     }
 
 

@@ -38,6 +38,8 @@ _WORDS = {
     Action.PRESENT: "published already",
     Action.POINT: "to sign",
     Action.KEEP: "points there already",
+    Action.STATE: "to sign",
+    Action.WAIT: "needs more signatures: headstart channel state --request FILE",
 }
 
 

@@ -19,9 +19,11 @@ from headstart.cli.reading import (
     write_json,
     write_lines,
 )
+from headstart.errors import Error
 from headstart.inspect import Description, describe
 from headstart.reference import Reference
 from headstart.release import FileRecord, ImageRecord, Record
+from headstart.releasestatement import Stated
 
 HELP = """\
 Describe one release: its Julia, its images and what they ask of a CPU, its
@@ -69,6 +71,7 @@ def _text(found: Description) -> list[str]:
         f"  channel   {pointer.channel}, version {pointer.version}, until {pointer.expires:%Y-%m-%d}"
         for pointer in found.channels
     ]
+    lines += _field("stated", _stated_text(found.stated))
     julia = _sizes(found.julia.files)
     lines += [
         f"  Julia     {made.julia_version}, {counted(julia['files'], 'file')}, {size_text(julia['bytes'])}",
@@ -85,6 +88,12 @@ def _text(found: Description) -> list[str]:
     count = f"{counted(whole['files'], 'file')}, {counted(whole['links'], 'link')}"
     lines.append(f"  files     {count}, {size_text(whole['bytes'])}")
     return lines
+
+
+def _stated_text(stated: Stated | Error) -> str:
+    if isinstance(stated, Error):
+        return f"no: {stated.message}"
+    return f"by {', '.join(keyid[:12] for keyid in stated.signers)}"
 
 
 def _kind(image: ImageRecord) -> str:
@@ -126,6 +135,9 @@ def _json(found: Description) -> dict[str, Any]:
             }
             for pointer in found.channels
         ],
+        "statement": {"problem": str(found.stated)}
+        if isinstance(found.stated, Error)
+        else {"keys": list(found.stated.signers), "headstart": found.stated.statement.headstart},
         "julia": {
             "name": str(made.julia),
             "version": made.julia_version,

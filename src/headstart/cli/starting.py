@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, assert_never
 
 from headstart import hydrate, launch, prune, shortcut
 from headstart.cache import Cache, memories
-from headstart.channel import pointer_path
+from headstart.channel import ROOT_PATH, Believed, Root, pointer_path
 from headstart.cli.run import NO_HOME, Node, Request, homeless, repeat, say
 from headstart.clock import check_clock, clock_complaint, own_complaint
 from headstart.cvmfs.manifest import DEFAULT_TTL, MANIFEST_FILE
@@ -31,9 +31,10 @@ from headstart.microarchitecture import Selection, flags_of, select
 from headstart.names import Fqrn
 from headstart.process import Command, run_process
 from headstart.publickeys import KEYS_DIRECTORIES
-from headstart.published import DEFAULT_CHANNEL, RELEASE_LIMIT, Resolved, resolve
+from headstart.published import DEFAULT_CHANNEL, RELEASE_LIMIT, Pinned, Resolved, Unstated, resolve
 from headstart.reference import DigestPrefix, Reference, Unspecified
 from headstart.release import JULIA_FILE, RELEASE_FILE
+from headstart.releasestatement import Stated, statement_path
 from headstart.script import is_strict
 from headstart.shortcut import Question, Shortcut
 from headstart.siteconfig import read_site
@@ -168,7 +169,7 @@ class Launch:
         something: it never goes back, so it stays wrong for long when its publisher's clock was wrong once.
         """
         complaint = own_complaint(self._now)
-        if resolved.pointer is not None:
+        if resolved.expires is not None:
             check_clock(complaint)
         if not complaint and opened.snapshot is not None:
             manifest = opened.snapshot.manifest
@@ -181,11 +182,10 @@ class Launch:
     def _check_age(self, opened: Opened, resolved: Resolved) -> None:
         """Refuse a channel that is older than it was believed here before, or gone."""
         known = self._recall(opened)
-        if resolved.believed is not None:
-            known.check(resolved.believed)
-        elif isinstance(self._reference.choice, Unspecified) and known.knows(
-            self._reference.stack, DEFAULT_CHANNEL
-        ):
+        for each in _believed(resolved):
+            known.check(each)
+        bare = resolved.pointer is None and isinstance(self._reference.choice, Unspecified)
+        if bare and known.knows(self._reference.stack, DEFAULT_CHANNEL):
             raise TrustError(
                 f"{self._reference.stack} of {opened.fqrn} had a channel {DEFAULT_CHANNEL}, and it is gone",
                 hint="nothing signed says which release is meant: name one by its digest",
@@ -261,7 +261,7 @@ class Launch:
 
     def _remember(self, cache: Cache, opened: Opened, resolved: Resolved) -> None:
         # What a channel said in the past is no news.
-        believed = [resolved.believed] if resolved.believed is not None and self._past is None else []
+        believed = _believed(resolved) if self._past is None else []
         seen = opened.snapshot.seen if opened.snapshot is not None else None
         memory = memory_of(seen, believed)
         for place in self._memories(opened) if seen is not None or believed else ():
@@ -299,7 +299,7 @@ class Launch:
         opened, resolved = ready.opened, ready.resolved
         record = Shortcut()
         record.created = int(self._node.now)
-        ends = [resolved.believed.expires] if resolved.believed and self._past is None else []
+        ends = [resolved.expires] if resolved.expires is not None and self._past is None else []
         ttl = DEFAULT_TTL
         if opened.snapshot is not None:
             ends.append(opened.snapshot.valid_until)
@@ -332,10 +332,39 @@ class Launch:
         if isinstance(source, StorageSource):
             paths = [os.path.join(source.directory, name) for name in (MANIFEST_FILE, WHITELIST_FILE)]
             stamps += [(path, shortcut.stamp(path)) for path in paths]
-        elif isinstance(source, MountSource) and resolved.pointer is not None:
-            path = source.root + pointer_path(resolved.pointer.stack, resolved.pointer.channel)
-            stamps.append((path, shortcut.stamp(path)))
+        elif isinstance(source, MountSource):
+            paths = [source.root + path for path in _relied_on(resolved)]
+            stamps += [(path, shortcut.stamp(path)) for path in paths]
         return stamps
+
+
+def _believed(resolved: Resolved) -> list[Believed | Root]:
+    """What a node remembers of why it was that release."""
+    match resolved.proof:
+        case Believed():
+            return [resolved.proof]
+        case Stated(root=root) | Unstated(root=root):
+            return [root]
+        case Pinned():
+            return []
+        case _:
+            assert_never(resolved.proof)
+
+
+def _relied_on(resolved: Resolved) -> list[str]:
+    """The small files of the repository by which it was that release."""
+    release = resolved.release
+    match resolved.proof:
+        case Believed(pointer=pointer):
+            return [pointer_path(pointer.stack, pointer.channel)]
+        case Stated():
+            return [ROOT_PATH, statement_path(release.stack, resolved.digest)]
+        case Unstated():
+            return [ROOT_PATH]
+        case Pinned():
+            return []
+        case _:
+            assert_never(resolved.proof)
 
 
 def _give_back_memory() -> None:
@@ -353,7 +382,7 @@ def _sentence(reference: Reference, resolved: Resolved, selection: Selection) ->
     release = resolved.release
     channel = f" ({resolved.pointer.channel})" if resolved.pointer else ""
     if isinstance(reference.choice, Unspecified) and not resolved.pointer:
-        # Worth a word: the signature of a channel's key is missing.
+        # Worth a word: no channel says that it is this one.
         channel = " (the only release, in no channel)"
     return f"{release.stack} {release.id}{channel}: {selection.explain()}"
 

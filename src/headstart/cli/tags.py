@@ -268,6 +268,8 @@ def _say(console: Console, plan: RollbackPlan, fqrn: Fqrn) -> None:
             f"channel {step.pointer.stack}/{step.pointer.channel}: {_CHANNEL_WORDS[step.action]} "
             f"({step.pointer.release}, version {step.pointer.version})"
         )
+    for said in plan.stated_anew:
+        console.step(f"release {said.stack}/{said.release}: stated anew")
 
 
 def _plan_json(plan: RollbackPlan) -> dict[str, Any]:

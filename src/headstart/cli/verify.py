@@ -22,8 +22,8 @@ from headstart.inspect import Report, verify
 
 HELP = """\
 Verify a repository: the chain of signatures, the structure of every catalog,
-every channel and the record of every release. Any CVMFS repository can be
-verified, also one that has no stacks.
+every channel, and the record and the statement of every release. Any CVMFS
+repository can be verified, also one that has no stacks.
 """
 
 
@@ -47,7 +47,11 @@ def run(args: argparse.Namespace) -> int:
         write(_counts(report, deep=args.deep))
         for complaint in report.complaints:
             for line in textwrap.wrap(
-                f"{complaint.path}: {complaint.text}", 79, subsequent_indent="    ", break_on_hyphens=False
+                f"{complaint.path}: {complaint.text}",
+                79,
+                subsequent_indent="    ",
+                break_on_hyphens=False,
+                break_long_words=False,
             ):
                 write(line)
         if not report.complaints:
@@ -66,6 +70,7 @@ def _counts(report: Report, *, deep: bool) -> str:
         counted(report.entries, "entry", "entries"),
         counted(report.releases, "release"),
         counted(report.channels, "channel"),
+        counted(report.statements, "statement"),
     ]
     if deep:
         parts.append(f"{counted(report.objects, 'object')} of {size_text(report.bytes)}")
@@ -81,6 +86,7 @@ def _json(report: Report, *, deep: bool) -> dict[str, object]:
         "bytes": report.bytes,
         "releases": report.releases,
         "channels": report.channels,
+        "statements": report.statements,
         "complaints": [
             {"path": complaint.path, "text": complaint.text, "exit_code": complaint.exit_code}
             for complaint in report.complaints

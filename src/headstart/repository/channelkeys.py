@@ -1,8 +1,8 @@
 """Changing the statement of channel keys: keys come and go, the threshold, the expiry, a new beginning.
 
 The next statement has the next version and is signed with the master key, here or elsewhere. Channels that
-would not be believed by it as they are signed now are signed anew in the same step, to where they point, so
-that no node is left without a channel in between.
+would not be believed by it as they are signed now are signed anew in the same step, to where they point, and so
+are the statements of releases: no node is left without either in between.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ from headstart.cvmfs.signing import Signer
 from headstart.ed25519 import Ed25519PublicKey
 from headstart.errors import ConfigurationError, UnknownError
 from headstart.names import ChannelName, StackName
-from headstart.repository.channels import Channels, channels_of
+from headstart.releasestatement import ReleaseStatement
+from headstart.repository.channels import Channels, channels_of, counting
 from headstart.repository.create import ROOT_DAYS
 from headstart.repository.pointing import DEFAULT, Pointing, Terms, point
 from headstart.repository.state import Repository
@@ -38,6 +39,8 @@ class KeyChange:
     """How long the statement is to be believed."""
     restart: bool = False
     """Whether only pointers signed from now on are to count, and versions to begin anew."""
+    statements: bool | None = None
+    """Whether releases need statements; None for as it is now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,8 @@ class KeyPlan:
     root: Root
     channels: tuple[Pointing, ...]
     """Those that are to be signed anew."""
+    releases: tuple[ReleaseStatement, ...]
+    """So."""
 
 
 def plan_keys(repository: Repository, change: KeyChange, now: datetime) -> KeyPlan:
@@ -82,10 +87,14 @@ def plan_keys(repository: Repository, change: KeyChange, now: datetime) -> KeyPl
         issued=start_time,
         expires=start_time + timedelta(days=change.days),
         restarted=start_time if change.restart else before.restarted,
+        statements=before.statements if change.statements is None else change.statements,
     )
     lost = [channel for channel in state.names() if not state.holds(*channel, root)]
     return KeyPlan(
-        before=before, root=root, channels=tuple(_anew(state, channel, root, now) for channel in lost)
+        before=before,
+        root=root,
+        channels=tuple(_anew(state, channel, root, now) for channel in lost),
+        releases=state.lost(root),
     )
 
 
@@ -119,8 +128,9 @@ def _anew(state: Channels, channel: tuple[StackName, ChannelName], root: Root, n
 
 
 def bundle_keys(repository: Repository, plan: KeyPlan, masters: Sequence[Signer]) -> Bundle:
-    """The statement and the pointers, signed by whoever is there and counts."""
-    signers = [signer for signer in repository.keys.channels if signer.keyid in plan.root.keys]
+    """The statement of keys and all that it has signed anew, signed by whoever is there and counts."""
+    signers = counting(repository.keys, plan.root)
     statements = [Unsigned.of(plan.root, masters)]
     statements += [Unsigned.of(step.pointer, signers) for step in plan.channels]
+    statements += [Unsigned.of(each, signers) for each in plan.releases]
     return Bundle(fqrn=repository.fqrn, statements=tuple(statements))

@@ -1,4 +1,4 @@
-"""The channels of a state, from the publisher's side: expired or not, and with what has been withdrawn.
+"""The channels and stated releases of a state, from the publisher's side: expired, withdrawn or not.
 
 For a publisher only versions and what is pointed at matter, and both are signed; dates are for nodes.
 """
@@ -34,7 +34,8 @@ from headstart.errors import (
     UnknownError,
 )
 from headstart.keys import RepositoryKeys
-from headstart.names import ChannelName, Fqrn, StackName
+from headstart.names import ChannelName, Fqrn, Sha256, StackName
+from headstart.releasestatement import STATEMENT_LIMIT, ReleaseStatement, read_statement, statement_path
 from headstart.repository.create import small_file
 from headstart.repository.state import Repository, Settings
 from headstart.store import Transaction
@@ -78,9 +79,33 @@ class Channels:
         except TrustError:
             return False
 
-    def content(self, path: str) -> bytes | None:
+    def stated(self, stack: StackName, digest: Sha256, root: Root | None = None) -> ReleaseStatement | None:
+        """The statement of a release; None where there is none that would be believed.
+
+        Args:
+            stack: the release's.
+            digest: the release's.
+            root: another statement of keys to believe it by.
+        """
+        try:
+            data = self.content(statement_path(stack, digest), limit=STATEMENT_LIMIT)
+            if data is not None:
+                return read_statement(data, root=root or self.root, stack=stack, digest=digest).statement
+        except (TrustError, CorruptError):
+            # Whatever a thief of the repository key has put there.
+            pass
+        return None
+
+    def lost(self, root: Root) -> tuple[ReleaseStatement, ...]:
+        """The statements of releases that are believed now, and would not be by another statement of keys."""
+        held = (self.stated(*each) for each in self.statements())
+        return tuple(
+            each for each in held if each is not None and self.stated(each.stack, each.digest, root) is None
+        )
+
+    def content(self, path: str, *, limit: int = LIMIT) -> bytes | None:
         """A statement's file; None where there is none."""
-        return self.repository.content_in(self.forest, path.encode(), limit=LIMIT)
+        return self.repository.content_in(self.forest, path.encode(), limit=limit)
 
     def last_version(self, stack: StackName, channel: ChannelName) -> int:
         """The highest version that nodes may have seen; 0 for a channel that never was."""
@@ -99,6 +124,11 @@ class Channels:
             except ConfigurationError:
                 continue
         return tuple(sorted(found))
+
+    def statements(self) -> tuple[tuple[StackName, Sha256], ...]:
+        """All releases that there is a file with a statement of, sorted, whatever is in it."""
+        found = (stated_by(path) for path in entries_below(self.forest, CHANNELS))
+        return tuple(sorted(each for each in found if each is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +159,18 @@ class RepositoryTree:
         return content
 
 
+def counting(keys: RepositoryKeys, root: Root) -> tuple[Ed25519Signer, ...]:
+    """Those of the channel keys in the key directory that the repository names; there may be none."""
+    return tuple(signer for signer in keys.channels if signer.keyid in root.keys)
+
+
 def signers_at_hand(keys: RepositoryKeys, root: Root) -> tuple[Ed25519Signer, ...]:
     """Those of the channel keys in the key directory that the repository names.
 
     Raises:
         KeyFileError: there is none.
     """
-    good = tuple(signer for signer in keys.channels if signer.keyid in root.keys)
+    good = counting(keys, root)
     if not good:
         raise KeyFileError(
             f"no channel key in the key directory is one that {root.fqrn} names in {ROOT_PATH}",
@@ -154,7 +189,7 @@ def enough_signers(keys: RepositoryKeys, root: Root) -> tuple[Ed25519Signer, ...
     good = signers_at_hand(keys, root)
     if len(good) < root.threshold:
         raise KeyFileError(
-            f"channels of {root.fqrn} need {root.threshold} signatures, and the key directory has "
+            f"channels and releases of {root.fqrn} need {root.threshold} signatures, and the key directory has "
             f"{len(good)} of the {len(root.keys)} keys",
             hint="let the others sign: headstart promote STACK@WHICH CHANNEL --request FILE",
         )
@@ -173,6 +208,17 @@ def put_statements(
 def pointer_files(pointer: Pointer, signed: bytes) -> dict[str, bytes]:
     """Where a pointer is to be: in its place, and among all that there were."""
     return {pointer_path(pointer.stack, pointer.channel): signed, pointer.history_path: signed}
+
+
+def stated_by(path: bytes) -> tuple[StackName, Sha256] | None:
+    """The release whose statement has that path; None where it is none of a statement."""
+    parts = path.decode(errors="replace").split("/")
+    if len(parts) != 5 or parts[3] != "releases" or not parts[4].endswith(_ENDING):
+        return None
+    try:
+        return StackName(parts[2]), Sha256(parts[4].removesuffix(_ENDING))
+    except ConfigurationError:
+        return None
 
 
 def is_history(path: bytes) -> bool:

@@ -123,6 +123,7 @@ def first_root(keys: RepositoryKeys, now: datetime) -> Root:
         issued=start,
         expires=start + timedelta(days=ROOT_DAYS),
         restarted=start,
+        statements=True,
     )
 
 

@@ -4,7 +4,7 @@ All three make the same thing, a pointer of the next version; a release is never
 so whoever runs on the old one goes on. Going back is a new pointer to an old digest.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, assert_never
@@ -13,9 +13,11 @@ from headstart.bundle import Bundle, Unsigned
 from headstart.channel import Pointer
 from headstart.errors import ConfigurationError, CorruptError, UnknownError
 from headstart.names import ChannelName, ReleaseId, Sha256, StackName
-from headstart.published import believe, release, resolve
+from headstart.published import believe, by_digits, release
 from headstart.reference import DigestPrefix, NamedChannel, Reference, Unspecified
-from headstart.repository.channels import Channels, RepositoryTree, channels_of, history_of
+from headstart.releasestatement import ReleaseStatement
+from headstart.repository.channels import Channels, RepositoryTree, channels_of, counting, history_of
+from headstart.repository.releasestatements import statement_in, unstated
 from headstart.repository.state import Repository
 
 POINTER_DAYS: Final = 30
@@ -81,11 +83,11 @@ def plan_promotion(
         UnknownError: there is no such stack, channel or release, listing what there is.
         TrustError, CorruptError, MissingError: a statement or a record does not hold.
     """
-    target = _target(repository, reference, now)
+    target = _target(repository, reference)
     return point(channels_of(repository), (reference.stack, channel), target, terms, now)
 
 
-def _target(repository: Repository, reference: Reference, now: datetime) -> Target:
+def _target(repository: Repository, reference: Reference) -> Target:
     tree, masters = RepositoryTree(repository), repository.keys.masters
     match reference.choice:
         case NamedChannel(name=name):
@@ -96,8 +98,8 @@ def _target(repository: Repository, reference: Reference, now: datetime) -> Targ
                 raise CorruptError(f"{reference} points at {pointer.digest}, and its release is {digest}")
             return pointer.release, digest
         case DigestPrefix():
-            found = resolve(tree, reference, keys=masters, now=now)
-            return found.release.id, found.digest
+            made, digest = by_digits(tree, reference.stack, reference.choice)
+            return made.id, digest
         case Unspecified():
             raise ConfigurationError(
                 f"{reference.stack} alone does not say which release",
@@ -131,7 +133,7 @@ def plan_return(
     state, tree = channels_of(repository), RepositoryTree(repository)
     present = believe(tree, stack, name, keys=repository.keys.masters).pointer
     if to is not None:
-        target = _target(repository, Reference(stack=stack, choice=to), now)
+        target = _target(repository, Reference(stack=stack, choice=to))
         return point(state, channel, target, terms, now)
     earlier = [past for past in history_of(state, stack, name) if past.version < present.version]
     for past in sorted(earlier, key=lambda past: past.version, reverse=True):
@@ -157,8 +159,35 @@ def plan_renewal(repository: Repository, terms: Terms, now: datetime) -> tuple[P
 
 
 def bundle_of(repository: Repository, steps: Iterable[Pointing]) -> Bundle | None:
-    """What there is to be signed, signed by those keys at hand that count; None for nothing."""
-    root = channels_of(repository).root
-    signers = [signer for signer in repository.keys.channels if signer.keyid in root.keys]
-    changed = [Unsigned.of(step.pointer, signers) for step in steps if step.changes]
-    return Bundle(fqrn=repository.fqrn, statements=tuple(changed)) if changed else None
+    """What there is to be signed, signed by those keys at hand that count; None for nothing.
+
+    Who lets a channel point at a release vouches for it, so a release that has no statement gets one.
+    """
+    state = channels_of(repository)
+    pointers = [step.pointer for step in steps if step.changes]
+    return bundle_at_hand(state, [*pointers, *unstated(state, pointers)])
+
+
+def bundle_at_hand(state: Channels, statements: Sequence[Pointer | ReleaseStatement]) -> Bundle | None:
+    """Some statements, signed by those keys at hand that count; None for none."""
+    signers = counting(state.repository.keys, state.root)
+    signed = tuple(Unsigned.of(statement, signers) for statement in statements)
+    return Bundle(fqrn=state.root.fqrn, statements=signed) if signed else None
+
+
+def plan_stating(repository: Repository, references: Iterable[Reference]) -> tuple[ReleaseStatement, ...]:
+    """The statements that some releases lack.
+
+    Raises:
+        ConfigurationError: a reference does not name one release.
+        UnknownError: there is no such release, listing what there is.
+        TrustError, CorruptError, MissingError: a statement or a record does not hold.
+    """
+    state, tree = channels_of(repository), RepositoryTree(repository)
+    found: dict[Sha256, ReleaseStatement] = {}
+    for reference in references:
+        release_id, digest = _target(repository, reference)
+        if state.stated(reference.stack, digest) is None:
+            made, _ = release(tree, reference.stack, release_id)
+            found[digest] = statement_in(tree, made, digest)
+    return tuple(found.values())

@@ -15,12 +15,20 @@ from headstart.channel import Pointer, pointer_path
 from headstart.cvmfs.edition import Graft
 from headstart.cvmfs.entry import Entry
 from headstart.cvmfs.objects import Revision
-from headstart.errors import ImmutableError, TrustError
+from headstart.errors import ImmutableError, MissingError, TrustError
 from headstart.ingest import Ingested, Progress, Recipe, ingest, verify
 from headstart.keys import RepositoryKeys
 from headstart.names import ChannelName
-from headstart.repository.channels import channels_of, enough_signers, pointer_files, put_statements
+from headstart.releasestatement import ReleaseStatement, statement_path
+from headstart.repository.channels import (
+    channels_of,
+    counting,
+    enough_signers,
+    pointer_files,
+    put_statements,
+)
 from headstart.repository.pointing import POINTER_DAYS, Terms, point
+from headstart.repository.releasestatements import LOCK_PATH, statement_of
 from headstart.repository.state import NO_TAGS, Repository, Settings, Tagging
 from headstart.stage import StagedRelease, StagedTree
 from headstart.store import Store
@@ -42,6 +50,10 @@ class Action(StrEnum):
     POINT = "point"
     KEEP = "keep"
     """The pointer is right and fresh enough."""
+    STATE = "state"
+    """The release's statement is to be signed."""
+    WAIT = "wait"
+    """It needs keys that are not at hand, and nobody believes the release by its id until they have signed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +75,13 @@ class Plan:
     steps: tuple[Step, ...]
     pointer: Pointer | None
     """The pointer to be signed; None where none is asked for or the present one stays."""
+    statement: ReleaseStatement | None
+    """The release's statement to be signed; None where it is there, or the keys for it are not."""
 
     @property
     def changes(self) -> bool:
         """Whether there will be a new revision."""
-        return any(step.action in (Action.PUBLISH, Action.POINT) for step in self.steps)
+        return any(step.action in (Action.PUBLISH, Action.POINT, Action.STATE) for step in self.steps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,13 +131,14 @@ def plan(repository: Repository, staged: StagedRelease, channel: Channel | None,
             hint="paths are baked into a release: build it for this repository",
         )
     steps = [_tree_step(repository, tree) for tree in staged.trees]
-    if channel is None:
-        return Plan(steps=tuple(steps), pointer=None)
-    path = pointer_path(staged.release.stack, channel.name)
-    pointer = _next_pointer(repository, staged, channel, now)
-    action = Action.POINT if pointer is not None else Action.KEEP
-    steps.append(Step(action=action, path=path, files=1, size=0))
-    return Plan(steps=tuple(steps), pointer=pointer)
+    pointer = None
+    if channel is not None:
+        pointer = _next_pointer(repository, staged, channel, now)
+        action = Action.POINT if pointer is not None else Action.KEEP
+        path = pointer_path(staged.release.stack, channel.name)
+        steps.append(Step(action=action, path=path, files=1, size=0))
+    statement, saying = _next_statement(repository, staged)
+    return Plan(steps=(*steps, *saying), pointer=pointer, statement=statement)
 
 
 def _tree_step(repository: Repository, tree: StagedTree) -> Step:
@@ -154,6 +169,25 @@ def _next_pointer(
         now,
     )
     return step.pointer if step.changes else None
+
+
+def _next_statement(
+    repository: Repository, staged: StagedRelease
+) -> tuple[ReleaseStatement | None, tuple[Step, ...]]:
+    """The statement to publish, and the step of it; a repository without channel keys has none."""
+    try:
+        state = channels_of(repository)
+    except MissingError:
+        return None, ()
+    stack, digest = staged.release.stack, staged.digest
+    if state.stated(stack, digest) is not None:
+        return None, ()
+    path = statement_path(stack, digest)
+    if len(counting(repository.keys, state.root)) >= state.root.threshold:
+        made = statement_of(staged.release, digest, staged.content(LOCK_PATH))
+        return made, (Step(action=Action.STATE, path=path, files=1, size=0),)
+    waits = Step(action=Action.WAIT, path=path, files=1, size=0)
+    return None, (waits,) if state.root.statements else ()
 
 
 def publish(
@@ -199,12 +233,23 @@ def publish(
             )
             objects, stored = objects + taken.objects, stored + taken.stored
             edition.graft(_graft(tree.path, tree.entries, taken))
-        if todo.pointer is not None:
-            signers = enough_signers(keys, channels_of(repository).root)
-            files = pointer_files(todo.pointer, todo.pointer.signed(*signers))
-            put_statements(edition, repository, files, into, now)
+        put_statements(edition, repository, _statements(repository, todo), into, now)
         manifest = repository.commit(edition.finish(), into, now, settings)
     return Published(plan=todo, revision=manifest.revision, objects=objects, stored=stored)
+
+
+def _statements(repository: Repository, todo: Plan) -> dict[str, bytes]:
+    """The signed files of a plan, by where they are to be."""
+    files: dict[str, bytes] = {}
+    if todo.pointer is None and todo.statement is None:
+        return files
+    signers = enough_signers(repository.keys, channels_of(repository).root)
+    if todo.pointer is not None:
+        files |= pointer_files(todo.pointer, todo.pointer.signed(*signers))
+    if todo.statement is not None:
+        said = todo.statement
+        files[statement_path(said.stack, said.digest)] = said.signed(*signers)
+    return files
 
 
 def _graft(path: bytes, entries: Mapping[bytes, Staged], taken: Ingested) -> Graft:

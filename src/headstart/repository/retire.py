@@ -16,10 +16,11 @@ from headstart.cvmfs.manifest import Manifest
 from headstart.errors import ConfigurationError, MissingError
 from headstart.keys import RepositoryKeys
 from headstart.names import Sha256
+from headstart.published import by_digits, releases, stacks
 from headstart.published import release as read_release
-from headstart.published import releases, resolve, stacks
 from headstart.reference import DigestPrefix, Reference
 from headstart.release import Release
+from headstart.releasestatement import statement_path
 from headstart.repository.channels import RepositoryTree, channels_of, history_of
 from headstart.repository.state import Repository, Settings
 from headstart.store import Store
@@ -30,13 +31,16 @@ class Retirement:
     """What goes out of the present state."""
 
     releases: tuple[tuple[Release, Sha256], ...]
+    statements: tuple[str, ...]
+    """Paths of their statements, as far as there are any."""
     julias: tuple[str, ...]
     """Paths of Julias that no release that stays runs on."""
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Everything that goes."""
-        return (*(f"/stacks/{made.stack}/{made.id}" for made, _ in self.releases), *self.julias)
+        homes = (f"/stacks/{made.stack}/{made.id}" for made, _ in self.releases)
+        return (*homes, *self.statements, *self.julias)
 
 
 def plan_retirement(repository: Repository, references: Iterable[Reference], now: datetime) -> Retirement:
@@ -54,8 +58,8 @@ def plan_retirement(repository: Repository, references: Iterable[Reference], now
             raise ConfigurationError(
                 f"{reference} does not name one release", hint="write STACK@RELEASE or STACK@sha256:DIGEST"
             )
-        found = resolve(tree, reference, keys=repository.keys.masters, now=now)
-        going[f"/stacks/{found.release.stack}/{found.release.id}"] = found.release, found.digest
+        made, digest = by_digits(tree, reference.stack, reference.choice)
+        going[f"/stacks/{made.stack}/{made.id}"] = made, digest
     held = _held(repository, now)
     for made, digest in going.values():
         by = held.get(digest)
@@ -72,7 +76,12 @@ def plan_retirement(repository: Repository, references: Iterable[Reference], now
         if f"/stacks/{stack}/{release_id}" not in going
     }
     lonely = {str(made.julia) for made, _ in going.values() if made.julia not in staying}
-    return Retirement(releases=tuple(going.values()), julias=tuple(f"/julia/{name}" for name in sorted(lonely)))
+    said = (statement_path(made.stack, digest) for made, digest in going.values())
+    return Retirement(
+        releases=tuple(going.values()),
+        statements=tuple(path for path in said if repository.forest.lookup(path.encode()) is not None),
+        julias=tuple(f"/julia/{name}" for name in sorted(lonely)),
+    )
 
 
 def _held(repository: Repository, now: datetime) -> dict[Sha256, Pointer]:

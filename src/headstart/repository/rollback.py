@@ -8,10 +8,10 @@ Channels do not go back by themselves: nodes refuse a pointer whose version is l
 seen. So a channel that pointed elsewhere then is signed anew, to where it pointed then, above its present
 version; one that did not exist then stays if its release is still there, and else is withdrawn, with a note of
 its version for the day that it comes again. The statement of keys stays the present one (docs/adr/0010), and
-so does the history of channels and statements.
+so does the history of channels and statements. Releases that were stated then are stated by the present keys.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -28,14 +28,17 @@ from headstart.errors import ConfigurationError, Error, MissingError
 from headstart.keys import RepositoryKeys
 from headstart.names import Sha256
 from headstart.release import RELEASE_FILE
+from headstart.releasestatement import ReleaseStatement, statement_path
 from headstart.repository.channels import (
     CHANNELS,
     Channels,
     channels_of,
+    counting,
     enough_signers,
     entries_below,
     is_history,
     pointer_files,
+    stated_by,
 )
 from headstart.repository.create import small_file
 from headstart.repository.state import Repository, Settings, advance, tag_of
@@ -82,6 +85,10 @@ class RollbackPlan:
     """Tags that go; not the target itself, which moves along, and not the undo tags."""
     channels: tuple[ChannelStep, ...]
     withdrawn: Withdrawn
+    stated: Mapping[bytes, Entry]
+    """Files with statements of releases that hold, by path."""
+    stated_anew: tuple[ReleaseStatement, ...]
+    """Releases whose statement is to be signed anew."""
 
 
 def plan_rollback(repository: Repository, selector: Selector, now: datetime) -> RollbackPlan:
@@ -103,6 +110,7 @@ def plan_rollback(repository: Repository, selector: Selector, now: datetime) -> 
     check_whole(repository, target, forest.holder(b""))
     gone = repository.history().taken_back(target.revision, target.tag)
     steps, withdrawn = _channels(repository, forest, now)
+    stated, anew = _stated(repository, forest)
     return RollbackPlan(
         target=target,
         forest=forest,
@@ -110,6 +118,8 @@ def plan_rollback(repository: Repository, selector: Selector, now: datetime) -> 
         removed=tuple(tag for tag in gone if tag.name not in (target.tag, "trunk", "trunk-previous")),
         channels=steps,
         withdrawn=withdrawn,
+        stated=stated,
+        stated_anew=anew,
     )
 
 
@@ -197,7 +207,38 @@ def _brought_back(present: Channels, old: Pointer, now: datetime) -> ChannelStep
     return ChannelStep(action=ChannelAction.SIGN, pointer=pointer, before=current)
 
 
-def _has(repository: Repository, forest: Forest, pointer: Pointer) -> bool:
+def _stated(repository: Repository, forest: Forest) -> tuple[dict[bytes, Entry], tuple[ReleaseStatement, ...]]:
+    """The statements of a past state's releases: files that hold now, and what is to be signed anew.
+
+    A release that is gone by now may have been signed by keys that are gone, too. Without keys at hand it is
+    then stated no more.
+    """
+    try:
+        present, then = channels_of(repository), channels_of(repository, forest)
+    except MissingError:
+        return {}, ()
+    able = len(counting(repository.keys, present.root)) >= present.root.threshold
+    kept: dict[bytes, Entry] = {}
+    anew: list[ReleaseStatement] = []
+    for stack, digest in sorted({*then.statements(), *present.statements()}):
+        said, old = present.stated(stack, digest), then.stated(stack, digest)
+        at = statement_path(stack, digest).encode()
+        if said is not None and _has(repository, forest, said):
+            kept |= _file(present, at)
+        elif said is None and old is not None:
+            if then.stated(stack, digest, present.root) is not None:
+                kept |= _file(then, at)
+            elif able:
+                anew.append(old)
+    return kept, tuple(anew)
+
+
+def _file(state: Channels, path: bytes) -> dict[bytes, Entry]:
+    entry = state.forest.lookup(path)
+    return {} if entry is None else {path: entry}
+
+
+def _has(repository: Repository, forest: Forest, pointer: Pointer | ReleaseStatement) -> bool:
     path = f"/stacks/{pointer.stack}/{pointer.release}/{RELEASE_FILE}".encode()
     data = repository.content_in(forest, path, limit=_RECORD_LIMIT)
     return data is not None and Sha256.of(data) == pointer.digest
@@ -209,7 +250,13 @@ def _graft(
     """``/channels`` of the next state; None where that of the target serves as it is."""
     then = entries_below(plan.forest, CHANNELS)
     present = entries_below(repository.forest, CHANNELS)
-    wanted = then | {path: entry for path, entry in present.items() if is_history(path)}
+    wanted = {path: entry for path, entry in then.items() if stated_by(path) is None}
+    wanted |= {path: entry for path, entry in present.items() if is_history(path)}
+    wanted |= plan.stated
+    for said in plan.stated_anew:
+        at = statement_path(said.stack, said.digest).encode()
+        content = said.signed(*counting(repository.keys, channels_of(repository).root))
+        wanted[at] = _written(at, content, repository, into, settings, now)
     for step in plan.channels:
         path = pointer_path(step.pointer.stack, step.pointer.channel).encode()
         match step.action:

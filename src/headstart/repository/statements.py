@@ -1,4 +1,4 @@
-"""Publishing statements: a change of channels or of their keys, proven as every node will prove it.
+"""Publishing statements: of channels, of releases and of keys, proven as every node will prove them.
 
 Every change is a ``Bundle``, whether it was signed here a moment ago or carried around for a week. It is taken
 whole or not at all, and only on top of the state that it was made for: versions go up by one, so of two changes
@@ -10,13 +10,21 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from headstart.bundle import Bundle
-from headstart.channel import ROOT_PATH, Believed, Pointer, Root, read_pointer, read_root
+from headstart.channel import (
+    ROOT_PATH,
+    Believed,
+    Pointer,
+    Root,
+    pointer_path,
+    read_pointer,
+    read_root,
+)
 from headstart.clock import check_expiry
 from headstart.cvmfs.manifest import Manifest
 from headstart.errors import TrustError, UnknownError
 from headstart.keys import RepositoryKeys
-from headstart.names import ChannelName, StackName
 from headstart.published import release
+from headstart.releasestatement import ReleaseStatement, read_statement, statement_path
 from headstart.repository.channels import (
     Channels,
     RepositoryTree,
@@ -24,6 +32,7 @@ from headstart.repository.channels import (
     pointer_files,
     put_statements,
 )
+from headstart.repository.releasestatements import check_said
 from headstart.repository.state import Repository, Settings
 from headstart.store import Store
 
@@ -39,6 +48,8 @@ class Proven:
     root_before: Root
     channels: tuple[tuple[Pointer, Pointer | None], ...]
     """Each pointer, and the one before."""
+    releases: tuple[ReleaseStatement, ...]
+    """Releases that are stated by it."""
     files: dict[str, bytes]
     """What has to be written; nothing where all of it is there already."""
 
@@ -47,9 +58,9 @@ def prove(repository: Repository, bundle: Bundle, now: datetime) -> Proven:
     """Prove a bundle against the present state; nothing is written.
 
     Raises:
-        TrustError: too few signatures, expired, not the next version, or a channel that the bundle leaves alone
-            would no longer be believed.
-        UnknownError: a pointer names a release that is not in the repository.
+        TrustError: too few signatures, expired, not the next version, not what a release is, or a channel or a
+            release that the bundle leaves alone would no longer be believed.
+        UnknownError: a pointer or a statement names a release that is not in the repository.
         CorruptError, MissingError: the present statements do not hold.
     """
     if bundle.fqrn != repository.fqrn:
@@ -73,9 +84,20 @@ def prove(repository: Repository, bundle: Bundle, now: datetime) -> Proven:
         _check_release(repository, pointer)
         files |= pointer_files(pointer, signed)
         changed.append((pointer, before))
+    stated: list[ReleaseStatement] = []
+    for statement, unsigned in bundle.releases:
+        signed = unsigned.envelope.to_bytes()
+        read_statement(signed, root=root, stack=statement.stack, digest=statement.digest)
+        if state.stated(statement.stack, statement.digest, root) is not None:
+            continue
+        check_said(RepositoryTree(repository), statement)
+        files[unsigned.path] = signed
+        stated.append(statement)
     if root != state.root:
-        _check_others(state, root, {(pointer.stack, pointer.channel) for pointer, _ in bundle.pointers})
-    return Proven(root=root, root_before=state.root, channels=tuple(changed), files=files)
+        _check_others(state, root, {each.path for each in bundle.statements})
+    return Proven(
+        root=root, root_before=state.root, channels=tuple(changed), releases=tuple(stated), files=files
+    )
 
 
 def publish_statements(
@@ -148,16 +170,26 @@ def _check_release(repository: Repository, pointer: Pointer) -> None:
         )
 
 
-def _check_others(state: Channels, root: Root, changed: set[tuple[StackName, ChannelName]]) -> None:
-    """Refuse to leave channels behind that nobody would believe any more."""
-    lost: list[str] = []
-    for stack, channel in state.names():
-        if (stack, channel) in changed:
-            continue
-        if not state.holds(stack, channel, root):
-            lost.append(f"{stack}@{channel}")
+def _check_others(state: Channels, root: Root, changed: set[str]) -> None:
+    """Refuse to leave channels and releases behind that nobody would believe any more.
+
+    Args:
+        state: the present state.
+        root: the next statement of keys.
+        changed: paths of the statements that are made anew.
+    """
+    lost = [
+        f"{stack}@{channel}"
+        for stack, channel in state.names()
+        if pointer_path(stack, channel) not in changed and not state.holds(stack, channel, root)
+    ]
+    lost += [
+        f"{each.stack}@{each.release}"
+        for each in state.lost(root)
+        if statement_path(each.stack, each.digest) not in changed
+    ]
     if lost:
         raise TrustError(
             f"with these keys nobody would believe {', '.join(lost)} any more",
-            hint="let the keys that stay sign them in the same step, or first: headstart promote",
+            hint="let the keys that stay sign them in the same step",
         )
