@@ -167,9 +167,11 @@ class Synchronization:
             seen = self._state.directory(spot.path)
             if seen is None or seen.looks != looks_of(spot.stat, listing):
                 return None
-            for name, stat in listing.items():
-                if modes.S_ISDIR(stat.st_mode):
-                    waiting.append(_Spot(spot.path + b"/" + name, spot.place + b"/" + name, stat))
+            waiting += [
+                _Spot(spot.path + b"/" + name, spot.place + b"/" + name, stat)
+                for name, stat in listing.items()
+                if modes.S_ISDIR(stat.st_mode)
+            ]
         return nested
 
     def _origin(self, spot: _Spot, names: Container[bytes], *, at_present: bool = True) -> Origin | None:
