@@ -106,11 +106,16 @@ def listing_of(directory: bytes) -> Listing:
     with os.scandir(directory) as found:
         listing = dict(sorted([(entry.name, entry.stat(follow_symlinks=False)) for entry in found]))
     if _OURS in b"/".join(listing):
-        _refuse_reserved(directory, listing)
+        refuse_reserved(directory, listing)
     return listing
 
 
-def _refuse_reserved(directory: bytes, listing: Listing) -> None:
+def refuse_reserved(directory: bytes, listing: Listing) -> None:
+    """Refuse what has a name that means something else to the real tools.
+
+    Raises:
+        StorageError: there is such a name.
+    """
     for name in [name for name in listing if name.startswith(_GRAFT_PREFIX) or name == _BUNDLES]:
         # The first tells the real publisher of files that are elsewhere, the second is reserved as a directory.
         if name != _BUNDLES or modes.S_ISDIR(listing[name].st_mode):

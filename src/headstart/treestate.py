@@ -65,32 +65,31 @@ class Seen:
     looks: bytes
     identities: bytes
 
-    def files(self) -> dict[bytes, tuple[bytes, bytes]]:
-        """What each regular file in it looked like, and its identity, by name."""
-        found: dict[bytes, tuple[bytes, bytes]] = {}
+    def rows(self) -> Iterator[tuple[bytes, bytes, bytes | None]]:
+        """Name and look of everything in it, in the order of the names, and of regular files the identity."""
         at, number = _ROW.size, 0
         while at < len(self.looks):
             row = _ROW.unpack_from(self.looks, at)
             start = at + _ROW.size
             end = start + row[-1]
+            identity: bytes | None = None
             if modes.S_ISREG(row[0]):
                 identity = self.identities[number * IDENTITY_SIZE : (number + 1) * IDENTITY_SIZE]
-                found[self.looks[start:end]] = self.looks[at:start], identity
                 number += 1
+            yield self.looks[start:end], self.looks[at:start], identity
             at = end
-        return found
+
+    def files(self) -> dict[bytes, tuple[bytes, bytes]]:
+        """What each regular file in it looked like, and its identity, by name."""
+        return {name: (look, identity) for name, look, identity in self.rows() if identity is not None}
 
     def directories(self) -> list[bytes]:
         """Names of the directories in it."""
-        found: list[bytes] = []
-        at = _ROW.size
-        while at < len(self.looks):
-            row = _ROW.unpack_from(self.looks, at)
-            end = at + _ROW.size + row[-1]
-            if modes.S_ISDIR(row[0]):
-                found.append(self.looks[at + _ROW.size : end])
-            at = end
-        return found
+        return [name for name, look, _ in self.rows() if modes.S_ISDIR(_ROW.unpack(look)[0])]
+
+    def is_of(self, stat: os.stat_result) -> bool:
+        """Whether it was this very directory."""
+        return bool(_ROW.unpack_from(self.looks)[6] == stat.st_ino)
 
 
 def looks_of(top: os.stat_result, listing: Listing, horizon: int | None = None) -> bytes:
