@@ -206,13 +206,16 @@ def _recipe(args: argparse.Namespace) -> Recipe:
             rules.append(pathspec(os.fsencode(pattern), relaxed=True))
         except ValueError as error:
             raise ConfigurationError(f"--uncompressed {pattern}: {error}") from error
+    workers = len(os.sched_getaffinity(0))
+    if not rules:
+        return Recipe(workers=workers)
     length = len(os.fsencode(args.tree or ""))
 
     def uncompressed(place: str) -> bool:
         below = os.fsencode(place)[length:]
         return any(rule(below) for rule in rules)
 
-    return Recipe(workers=len(os.sched_getaffinity(0)), uncompressed=uncompressed)
+    return Recipe(workers=workers, uncompressed=uncompressed)
 
 
 def _wanted(args: argparse.Namespace, at: bytes, env: Mapping[str, str]) -> Wanted:
