@@ -45,7 +45,7 @@ NODE = {
     "stratum", "snapshot", "published", "cache", "inflating", "hydrate", "launch", "inspect", "process",
     "record", "script", "source", "shortcut", "parallel", "directories", "cli.starting", "cli.reading",
     "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check", "cvmfs.faults", "cvmfs.rowrules",
-    "cvmfs.examine", "cvmfs.examined",
+    "cvmfs.examine", "cvmfs.examined", "cvmfs.rowwalk",
     "cvmfs.objects", "cvmfs.catalog", "cvmfs.der", "cvmfs.signature", "cvmfs.manifest", "cvmfs.whitelist",
     "cvmfs.trust", "cvmfs.history", "cvmfs.past", "blacklists", "cli", "cli.run", "cli.list", "cli.show",
     "cli.verify", "cli.diff", "diff", "status", "openscript", "compiled", "opensession", "shellcode",

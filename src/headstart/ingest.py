@@ -167,9 +167,7 @@ class Ingestion:
             self._whole(source, expected, done)
 
     def _whole(self, source: Source, expected: Sha256 | None, done: "Done") -> None:
-        with _opened(source) as file:
-            content = _read(file, source, source.size + 1)
-            _check_unchanged(source, file, len(content))
+        content = _content(source)
         if expected is not None:
             _check_digest(source, hashlib.sha256(content).hexdigest(), expected)
         compression = self.recipe.compression_of(source)
@@ -287,10 +285,22 @@ def _opened(source: Source) -> io.FileIO:
         raise StorageError(f"cannot read {source.place}: {error.strerror}") from error
 
 
-def _read(file: io.FileIO, source: Source, size: int) -> bytes:
-    """Exactly ``size`` bytes, or all that are left."""
-    content = bytearray(size)
-    return bytes(memoryview(content)[: _fill(file, source, memoryview(content))])
+def _content(source: Source) -> bytes:
+    """A small file, read with as few calls as can be: what there is to do for each file, a tree does often."""
+    wanted = source.size + 1  # one more would show that it has grown
+    try:
+        descriptor = os.open(source.place, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            content = os.read(descriptor, wanted)
+            while len(content) < source.size and (more := os.read(descriptor, wanted - len(content))):
+                content += more
+            now = os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise StorageError(f"cannot read {source.place}: {error.strerror}") from error
+    _compare(source, now, len(content))
+    return content
 
 
 def _fill(file: io.FileIO, source: Source, window: memoryview) -> int:
@@ -312,6 +322,10 @@ def _check_unchanged(source: Source, file: io.FileIO, size: int) -> None:
         now = os.fstat(file.fileno())
     except OSError as error:
         raise StorageError(f"cannot read {source.place}: {error.strerror}") from error
+    _compare(source, now, size)
+
+
+def _compare(source: Source, now: os.stat_result, size: int) -> None:
     other = source.seen is not None and (now.st_ino, now.st_mtime_ns, now.st_ctime_ns) != source.seen
     if size != source.size or other:
         what = f"{size} bytes instead of {source.size}" if size != source.size else "somebody wrote to it"

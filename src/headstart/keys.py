@@ -14,12 +14,11 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import Final
 
-from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
-from cryptography.x509.oid import NameOID
 
 from headstart.cvmfs.signature import Certificate
 from headstart.cvmfs.signing import Ed25519Signer, RsaSigner, Signer
@@ -287,7 +286,8 @@ def _make(fqrn: Fqrn, now: datetime) -> Mapping[str, bytes]:
 
 def make_certificate(fqrn: Fqrn, key: rsa.RSAPrivateKey, *, now: datetime) -> bytes:
     """A certificate as the real tools make it, in PEM: self-signed, a year, named after the repository."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{fqrn} CernVM-FS Release Managers"[:64])])
+    x509 = import_module("cryptography.x509")  # slow, and who has a certificate has no need of it
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{fqrn} CernVM-FS Release Managers"[:64])])
     start = now.astimezone(UTC).replace(microsecond=0)
     certificate = (
         x509.CertificateBuilder()
@@ -299,7 +299,8 @@ def make_certificate(fqrn: Fqrn, key: rsa.RSAPrivateKey, *, now: datetime) -> by
         .not_valid_after(start + timedelta(days=_CERTIFICATE_DAYS))
         .sign(key, hashes.SHA256())
     )
-    return certificate.public_bytes(serialization.Encoding.PEM)
+    made: bytes = certificate.public_bytes(serialization.Encoding.PEM)
+    return made
 
 
 def _private_pem(key: _PrivateKey) -> bytes:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Final
 
 from headstart.blacklists import read_blacklists
@@ -22,7 +23,6 @@ from headstart.route import Route
 from headstart.siteconfig import Site, no_site
 from headstart.snapshot import Snapshot
 from headstart.stratum import DirectoryStratum, Storage, StorageStratum, Stratum
-from headstart.webstratum import HttpStratum
 
 _SCHEMES: Final = ("http://", "https://")
 _NO_NOTES: Final = NoNotes()
@@ -171,9 +171,11 @@ def stratum_of(source: WebSource | StorageSource | BucketSource, notes: Notes) -
     if isinstance(source, BucketSource):
         return StorageStratum(source.storage)
     patience = source.route.patience
+    web = import_module("headstart.webstratum")  # brings HTTP and TLS, which a directory has no need of
 
     def reach(server: str, proxy: str | None, timeout: float) -> Stratum:
-        return HttpStratum(server, proxy=proxy, timeout=timeout, slowest=patience.slowest)
+        made: Stratum = web.HttpStratum(server, proxy=proxy, timeout=timeout, slowest=patience.slowest)
+        return made
 
     ledger = Ledger(notes, time.monotonic, patience.remembered)
     return FailoverStratum(source.route, reach, ledger, draw=_draw, pause=time.sleep)

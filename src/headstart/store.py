@@ -12,18 +12,19 @@ One writer at a time: a lock on a file in ``data/txn``, which the kernel drops w
 """
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import os
 import shutil
+import stat as modes
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
+from importlib import import_module
 from threading import Lock
 from typing import Final, NamedTuple, Protocol
 
 from headstart.cvmfs.objects import ObjectName
-from headstart.errors import CorruptError, Error, LockedError, MissingError, StorageError
+from headstart.errors import CorruptError, LockedError, MissingError, StorageError
 from headstart.parallel import in_parallel
 
 _STAGING: Final = "data/txn/headstart"
@@ -196,7 +197,7 @@ class DirectoryStore:
         while waiting:
             directory = waiting.pop()
             try:
-                with os.scandir(self._at(directory)) as entries:
+                with _opened(self._at(directory)) as opened, os.scandir(opened) as entries:
                     for entry in entries:
                         path = f"{directory}/{entry.name}"
                         if entry.is_dir(follow_symlinks=False):
@@ -295,24 +296,26 @@ class DirectoryTransaction:
         self._root = root
         self._disks = disks
         self._lock = Lock()
+        self._staging = os.path.join(root, _STAGING)
         self._staged: dict[str, str] = {}
         self._failed = False
+        self._readable = False
+        """Whether new files in the staging directory have been seen to get the right mode by themselves."""
 
     def put(self, name: ObjectName, stored: bytes) -> bool:
         """See ``Transaction.put``."""
         path = name.path
-        target = os.path.join(self._root, path)
         with self._lock:
-            if path in self._staged or os.path.exists(target):
+            # Not ``os.path.exists``: nearly all are new, and each would raise an error inside.
+            if path in self._staged or os.access(f"{self._root}/{path}", os.F_OK):
                 return False
-            place = os.path.join(self._root, _STAGING, str(len(self._staged)))
+            place = f"{self._staging}/{len(self._staged)}"
             self._staged[path] = place
         try:
-            with _translated(place):
-                _write(place, stored)
-        except Error:
+            self._readable = _write(place, stored, readable=self._readable)
+        except OSError as error:
             self._failed = True
-            raise
+            raise _unwritable(place, error) from error
         return True
 
     def settle(self) -> None:
@@ -323,7 +326,7 @@ class DirectoryTransaction:
         with _translated(self._root):
             _sync(self._disks)
             for path, place in self._staged.items():
-                target = os.path.join(self._root, path)
+                target = f"{self._root}/{path}"
                 try:
                     os.rename(place, target)
                 except FileNotFoundError:
@@ -340,11 +343,8 @@ class DirectoryTransaction:
             place = os.path.join(os.path.dirname(target), _NEW)
             _write(place, content, durable=True)
             os.rename(place, target)
-            directory = os.open(os.path.dirname(target), os.O_RDONLY | os.O_DIRECTORY)
-            try:
+            with _opened(os.path.dirname(target)) as directory:
                 os.fsync(directory)
-            finally:
-                os.close(directory)
 
     def delete(self, paths: Iterable[str]) -> None:
         """See ``Transaction.delete``."""
@@ -382,17 +382,41 @@ def check_mutable(path: str) -> str:
     return path
 
 
-def _write(place: str, content: bytes, *, durable: bool = False) -> None:
+@contextlib.contextmanager
+def _opened(directory: str) -> Iterator[int]:
+    """A descriptor of a directory: below it names are found faster than by their whole paths."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write(place: str, content: bytes, *, durable: bool = False, readable: bool = False) -> bool:
+    """Write a file that web servers can read, whatever the publisher's umask.
+
+    Args:
+        place: where.
+        content: what.
+        durable: whether it must outlive a power cut when this returns.
+        readable: whether files that are made there are known to get that mode by themselves.
+
+    Returns:
+        Whether they do.
+    """
     descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
     try:
-        os.fchmod(descriptor, _MODE)  # web servers read it, whatever the publisher's umask
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
+        if not readable:
+            readable = modes.S_IMODE(os.fstat(descriptor).st_mode) == _MODE
+            os.fchmod(descriptor, _MODE)
+        written = os.write(descriptor, content)
+        while written < len(content):
+            written += os.write(descriptor, memoryview(content)[written:])
         if durable:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    return readable
 
 
 def _make_directory(path: str) -> None:
@@ -418,6 +442,7 @@ def _sync(disks: tuple[int, ...]) -> None:
 
     Also what an earlier writer, killed before its own barrier, left at its place.
     """
+    ctypes = import_module("ctypes")  # slow, and of no use where nothing is new
     libc = ctypes.CDLL(None, use_errno=True)
     for descriptor in disks:
         if libc.syncfs(descriptor) != 0:
@@ -430,7 +455,9 @@ def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        place = error.filename if isinstance(error.filename, str) else path
-        raise StorageError(
-            f"cannot write {place}: {error.strerror}", hint=_HINTS.get(error.errno or 0, "")
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: str, error: OSError) -> StorageError:
+    place = error.filename if isinstance(error.filename, str) else path
+    return StorageError(f"cannot write {place}: {error.strerror}", hint=_HINTS.get(error.errno or 0, ""))

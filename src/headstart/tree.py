@@ -20,6 +20,7 @@ _CAPABILITY: Final = "security.capability"
 _XATTR_LIMIT: Final = 255
 """Bytes of a key and of a value, and attributes of an entry (format section 9.3)."""
 _NANOSECONDS: Final = 1_000_000_000
+_OURS: Final = b".cvmfs"
 _GRAFT_PREFIX: Final = b".cvmfsgraft-"
 _BUNDLES: Final = b".cvmfsbundles"
 
@@ -103,12 +104,22 @@ def listing_of(directory: bytes) -> Listing:
         OSError: it cannot be read.
     """
     with os.scandir(directory) as found:
-        listing = {entry.name: entry.stat(follow_symlinks=False) for entry in found}
+        listing = dict(sorted([(entry.name, entry.stat(follow_symlinks=False)) for entry in found]))
+    if _OURS in b"/".join(listing):
+        refuse_reserved(directory, listing)
+    return listing
+
+
+def refuse_reserved(directory: bytes, listing: Listing) -> None:
+    """Refuse what has a name that means something else to the real tools.
+
+    Raises:
+        StorageError: there is such a name.
+    """
     for name in [name for name in listing if name.startswith(_GRAFT_PREFIX) or name == _BUNDLES]:
         # The first tells the real publisher of files that are elsewhere, the second is reserved as a directory.
         if name != _BUNDLES or modes.S_ISDIR(listing[name].st_mode):
             raise StorageError(f"{directory + b'/' + name!r} has a name that cannot be published")
-    return {name: listing[name] for name in sorted(listing)}
 
 
 def link_groups(listing: Listing) -> Mapping[bytes, int]:

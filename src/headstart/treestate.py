@@ -65,32 +65,31 @@ class Seen:
     looks: bytes
     identities: bytes
 
-    def files(self) -> dict[bytes, tuple[bytes, bytes]]:
-        """What each regular file in it looked like, and its identity, by name."""
-        found: dict[bytes, tuple[bytes, bytes]] = {}
+    def rows(self) -> Iterator[tuple[bytes, bytes, bytes | None]]:
+        """Name and look of everything in it, in the order of the names, and of regular files the identity."""
         at, number = _ROW.size, 0
         while at < len(self.looks):
             row = _ROW.unpack_from(self.looks, at)
             start = at + _ROW.size
             end = start + row[-1]
+            identity: bytes | None = None
             if modes.S_ISREG(row[0]):
                 identity = self.identities[number * IDENTITY_SIZE : (number + 1) * IDENTITY_SIZE]
-                found[self.looks[start:end]] = self.looks[at:start], identity
                 number += 1
+            yield self.looks[start:end], self.looks[at:start], identity
             at = end
-        return found
+
+    def files(self) -> dict[bytes, tuple[bytes, bytes]]:
+        """What each regular file in it looked like, and its identity, by name."""
+        return {name: (look, identity) for name, look, identity in self.rows() if identity is not None}
 
     def directories(self) -> list[bytes]:
         """Names of the directories in it."""
-        found: list[bytes] = []
-        at = _ROW.size
-        while at < len(self.looks):
-            row = _ROW.unpack_from(self.looks, at)
-            end = at + _ROW.size + row[-1]
-            if modes.S_ISDIR(row[0]):
-                found.append(self.looks[at + _ROW.size : end])
-            at = end
-        return found
+        return [name for name, look, _ in self.rows() if modes.S_ISDIR(_ROW.unpack(look)[0])]
+
+    def is_of(self, stat: os.stat_result) -> bool:
+        """Whether it was this very directory."""
+        return bool(_ROW.unpack_from(self.looks)[6] == stat.st_ino)
 
 
 def looks_of(top: os.stat_result, listing: Listing, horizon: int | None = None) -> bytes:
@@ -102,28 +101,26 @@ def looks_of(top: os.stat_result, listing: Listing, horizon: int | None = None) 
         horizon: nanoseconds since 1970; what changed since then is made to look like nothing else. None to
             compare.
     """
-    parts = [look_of(top, b"", horizon)]
+    own = look_of(top, b"", horizon)
     if horizon is not None:
-        for name, stat in listing.items():
-            parts += (look_of(stat, name, horizon), name)
-        return b"".join(parts)
+        return own + b"".join([look_of(stat, name, horizon) + name for name, stat in listing.items()])
     # As ``look_of``, without a call for each: this is most of what a publication of nothing new does.
     pack = _ROW.pack
-    for name, stat in listing.items():
-        parts.append(
-            pack(
-                stat.st_mode,
-                stat.st_uid,
-                stat.st_gid,
-                stat.st_size,
-                stat.st_mtime_ns,
-                stat.st_ctime_ns,
-                stat.st_ino,
-                len(name),
-            )
+    rows = [
+        pack(
+            stat.st_mode,
+            stat.st_uid,
+            stat.st_gid,
+            stat.st_size,
+            stat.st_mtime_ns,
+            stat.st_ctime_ns,
+            stat.st_ino,
+            len(name),
         )
-        parts.append(name)
-    return b"".join(parts)
+        + name
+        for name, stat in listing.items()
+    ]
+    return own + b"".join(rows)
 
 
 def look_of(stat: os.stat_result, name: bytes, horizon: int | None = None) -> bytes:
@@ -250,9 +247,11 @@ class TreeState:
     def _one(self, sql: str, path: bytes) -> tuple[Any, ...] | None:
         if self._connection is None:
             return None
-        with self._translated():
+        try:
             row: tuple[Any, ...] | None = self._connection.execute(sql, (path,)).fetchone()
-            return row
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+        return row
 
     def _do(self, sql: str, *values: bytes | str | int) -> None:
         if self._connection is not None:
@@ -264,6 +263,9 @@ class TreeState:
         try:
             yield
         except sqlite3.Error as error:
-            raise StorageError(
-                f"the state of the tree in {self._file} cannot be used: {error}", hint="remove that file"
-            ) from error
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: sqlite3.Error) -> StorageError:
+        return StorageError(
+            f"the state of the tree in {self._file} cannot be used: {error}", hint="remove that file"
+        )

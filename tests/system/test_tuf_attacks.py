@@ -240,7 +240,7 @@ def site(
                 # A launch leaves its connections to the program that it becomes, and here there is none.
                 return servers.enter_context(HttpStratum(*words, **rest))
 
-            monkeypatch.setattr("headstart.source.HttpStratum", reach)
+            monkeypatch.setattr("headstart.webstratum.HttpStratum", reach)
         else:
 
             def stratum_of(source: WebSource | StorageSource, notes: failover.Notes) -> Stratum:

@@ -106,7 +106,10 @@ def _parse(command: ModuleType, name: str, words: list[str]) -> "argparse.Namesp
         formatter_class=library.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    command.add_arguments(parser)
+    if hasattr(command, "add_verbs"):
+        command.add_verbs(parser, words)
+    else:
+        command.add_arguments(parser)
     if "" in words:
         # What an unset variable of a shell gives; it would be taken for the current directory.
         parser.error("one of the words is empty")

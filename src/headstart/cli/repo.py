@@ -4,35 +4,52 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib import import_module
 
-from headstart.cli import (
-    repo_check,
-    repo_gc,
-    repo_meta,
-    repo_mirror,
-    repo_retire,
-    repo_serve,
-    status,
-    tags,
-    whitelists,
-)
 from headstart.cli.storages import add_storage_arguments, storage_of
 from headstart.console import Console
 from headstart.cvmfs.objects import Algorithm
 from headstart.errors import KeyFileError, StorageError
 from headstart.keys import create_keys, load_keys, load_master_key
 from headstart.names import Fqrn
-from headstart.repository import AllKeys, Settings, create, refuse_storage
+from headstart.repository.create import AllKeys, create, refuse_storage
+from headstart.repository.state import Settings
 from headstart.store import DirectoryStore
 
 HELP = "Work on a repository as a whole: 'headstart repo VERB --help' explains a verb."
 _HASHES = {"sha1": Algorithm.SHA1, "rmd160": Algorithm.RIPEMD160, "shake128": Algorithm.SHAKE128}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Describe the command line."""
+VERBS = {
+    "create": ("repo", "add_create"),
+    "tag": ("tags", "add_tag"),
+    "rollback": ("tags", "add_rollback"),
+    "resign": ("whitelists", "add_resign"),
+    "rollover": ("whitelists", "add_rollover"),
+    "status": ("status", "add_status"),
+    "check": ("repo_check", "add"),
+    "gc": ("repo_gc", "add"),
+    "retire": ("repo_retire", "add"),
+    "mirror": ("repo_mirror", "add"),
+    "serve": ("repo_serve", "add"),
+    "meta": ("repo_meta", "add_meta"),
+    "update-info": ("repo_meta", "add_info"),
+}
+"""What declares each verb, in the order of ``--help``."""
+
+
+def add_verbs(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Describe the verb that is asked for, or all of them: each has much to import."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    asked = words[0] if words else ""
+    for module, function in [VERBS[asked]] if asked in VERBS else VERBS.values():
+        getattr(import_module(f"headstart.cli.{module}"), function)(verbs)
+
+
+def add_create(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the verb."""
     create_parser = verbs.add_parser(
         "create",
         help="make keys and an empty, signed repository",
@@ -56,21 +73,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     create_parser.add_argument("--json", action="store_true", help="print one JSON object")
     create_parser.set_defaults(perform=_create)
-    for declare in (
-        tags.add_tag,
-        tags.add_rollback,
-        whitelists.add_resign,
-        whitelists.add_rollover,
-        status.add_status,
-        repo_check.add,
-        repo_gc.add,
-        repo_retire.add,
-        repo_mirror.add,
-        repo_serve.add,
-        repo_meta.add_meta,
-        repo_meta.add_info,
-    ):
-        declare(verbs)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -38,6 +38,7 @@ _TREE_ONLY = {
     "uncompressed": "--uncompressed",
     "state": "--state",
     "checksum": "--checksum",
+    "only": "--only",
 }
 _NOT_VIA = {
     "storage": "--storage",
@@ -54,6 +55,7 @@ _NOT_VIA = {
     "dirtab": "--dirtab",
     "uncompressed": "--uncompressed",
     "state": "--state",
+    "only": "--only",
 }
 
 
@@ -84,6 +86,13 @@ def add_tree_arguments(parser: argparse.ArgumentParser) -> None:
     )
     tree.add_argument(
         "--state", metavar="FILE", help="where to remember what DIR looked like (default: at home)"
+    )
+    tree.add_argument(
+        "--only",
+        metavar="PATH",
+        action="append",
+        help="look only at this path below DIR, and at all below it: nothing else was touched since DIR was "
+        "published; may be repeated",
     )
     tree.add_argument("--checksum", action="store_true", help="read every file, whatever is remembered")
 
@@ -197,13 +206,16 @@ def _recipe(args: argparse.Namespace) -> Recipe:
             rules.append(pathspec(os.fsencode(pattern), relaxed=True))
         except ValueError as error:
             raise ConfigurationError(f"--uncompressed {pattern}: {error}") from error
+    workers = len(os.sched_getaffinity(0))
+    if not rules:
+        return Recipe(workers=workers)
     length = len(os.fsencode(args.tree or ""))
 
     def uncompressed(place: str) -> bool:
         below = os.fsencode(place)[length:]
         return any(rule(below) for rule in rules)
 
-    return Recipe(workers=len(os.sched_getaffinity(0)), uncompressed=uncompressed)
+    return Recipe(workers=workers, uncompressed=uncompressed)
 
 
 def _wanted(args: argparse.Namespace, at: bytes, env: Mapping[str, str]) -> Wanted:
@@ -233,8 +245,26 @@ def _wanted(args: argparse.Namespace, at: bytes, env: Mapping[str, str]) -> Want
         kept=OURS if at == b"" else frozenset(),
         rules=repr(sorted(args.uncompressed or ())),
         state=args.state or _default_state(args, at, env),
+        only=_only(args),
         checksum=args.checksum,
     )
+
+
+def _only(args: argparse.Namespace) -> frozenset[bytes]:
+    """The paths that were touched, from the tree's top; empty where they are all of it."""
+    if args.only and args.checksum:
+        raise ConfigurationError(
+            "--only and --checksum exclude each other", hint="--checksum reads all of the tree"
+        )
+    top = os.path.abspath(args.tree)
+    # A relative path is one below the tree, wherever this program was started.
+    found = [os.path.relpath(os.path.join(top, word), top) for word in args.only or ()]
+    for word, path in zip(args.only or (), found, strict=True):
+        if path == os.pardir or path.startswith(os.pardir + "/"):
+            raise ConfigurationError(
+                f"--only {word} is outside of {args.tree}", hint="name paths as they are below the tree"
+            )
+    return frozenset() if os.curdir in found else frozenset(map(os.fsencode, found))
 
 
 def _owner(word: str | None) -> tuple[int, int] | None:

@@ -113,7 +113,7 @@ def write_catalog(
         _SCHEMA,
         (
             (_INSERT_PROPERTY, iter(_properties(heading))),
-            (_INSERT_ENTRY, (_row(heading, path, entry, (directories, members)) for path, entry in entries)),
+            (_INSERT_ENTRY, _entry_rows(heading, entries, (directories, members))),
             (_INSERT_CHUNK, _chunk_rows(entries)),
             (_INSERT_NESTED, references),
             (_INSERT_COUNTER, _counter_rows(statistics)),
@@ -170,8 +170,24 @@ def _properties(heading: Heading) -> list[tuple[str, str | bytes]]:
     return rows
 
 
+def _entry_rows(
+    heading: Heading, entries: Sequence[tuple[bytes, Entry]], counts: tuple[Counter[bytes], Counter[int]]
+) -> Iterator[tuple[Any, ...]]:
+    parent, hashed = b"/", (0, 0)
+    for path, entry in entries:
+        above = parent_of(path)
+        if above != parent:
+            # The same for all in one directory.
+            parent, hashed = above, path_hash(above)
+        yield _row(heading, path, entry, hashed if path else (0, 0), counts)
+
+
 def _row(
-    heading: Heading, path: bytes, entry: Entry, counts: tuple[Counter[bytes], Counter[int]]
+    heading: Heading,
+    path: bytes,
+    entry: Entry,
+    parent: tuple[int, int],
+    counts: tuple[Counter[bytes], Counter[int]],
 ) -> tuple[Any, ...]:
     directories, members = counts
     at_root = path == heading.mountpoint
@@ -185,7 +201,7 @@ def _row(
         links = group << GROUP_SHIFT | members[group]
     return (
         *path_hash(path),
-        *(path_hash(parent_of(path)) if path else (0, 0)),
+        *parent,
         links,
         digest,
         size,

@@ -4,14 +4,10 @@ The real check recomputes counters and link counts but not path hashes, and the 
 chunks that do not cover their file (format sections 9 and 21). Everything here is recomputed from the rows.
 
 Theory of operation. Nothing is taken for granted but that SQLite can read the file: what one test finds wrong
-does not keep the others from looking. A catalog is walked by its directories, from its own root down, and each
-directory's rows come with one query, in which SQLite itself tries every rule that concerns a row alone
-(``rowrules``) and gives the answers as the bits of one number. What is left for Python, per row, is its path's
-hash. Tables other than ``catalog`` are small, and are read whole.
+does not keep the others from looking. ``rowwalk`` goes through the rows of the table ``catalog``; the other
+tables are small, and are read whole.
 """
 
-import hashlib
-import struct
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import groupby
@@ -19,36 +15,27 @@ from typing import Any, Final
 
 from headstart.cvmfs.database import Database
 from headstart.cvmfs.entry import (
-    FLAG_BIND,
-    FLAG_CHUNKED,
-    FLAG_MOUNTPOINT,
-    FLAG_NESTED_ROOT,
     MARKER,
     is_below,
     name_of,
     parent_of,
     path_hash,
-    unpack_xattrs,
-    valid_name,
     valid_path,
 )
 from headstart.cvmfs.examined import Examined
 from headstart.cvmfs.faults import Code, Fault
 from headstart.cvmfs.objects import DIGEST_SIZE, Digest
-from headstart.cvmfs.rowrules import DIRECTORY, REGULAR, RULES, TYPE_MASK, VARIANT, counter_query, rule_bits
-from headstart.cvmfs.rows import COUNTER_NAMES, LINKS_MASK, TABLES, Counters, Nested, Row, Statistics
+from headstart.cvmfs.rowrules import counter_query
+from headstart.cvmfs.rows import COUNTER_NAMES, TABLES, Counters, Nested, Row, Statistics
+from headstart.cvmfs.rowwalk import PARENT, SELF, PathHash, RowWalk
 from headstart.errors import CorruptError
 
 _SCHEMAS: Final = ("2.4", "2.5")
-_PARENT: Final = "WHERE parent_1=? AND parent_2=?"
-_SELF: Final = "WHERE md5path_1=? AND md5path_2=?"
 _CHUNKS: Final = "SELECT md5path_1, md5path_2, offset, size, hash FROM chunks ORDER BY 1, 2, 3, 4"
 _SPARSE: Final = 1.25
 """Row numbers are inodes on the client; the real tools rebuild a catalog with a fifth of them unused."""
 _FEW: Final = 64
 """Rows below which it is no waste."""
-_SHOWN: Final = 5
-_Key = tuple[int, int]
 
 
 def open_database(data: bytes, mountpoint: bytes) -> Database:
@@ -77,17 +64,8 @@ class _Examination:
         self._database = database
         self._mountpoint = mountpoint
         self._faults: list[Fault] = []
-        self._chunked: dict[_Key, tuple[bytes, int]] = {}
-        """Path and size of each chunked file."""
-        self._linked: dict[_Key, bytes] = {}
-        """Path of each file that says it is one of several names."""
-        self._mountpoints: set[bytes] = set()
-        self._binds: set[bytes] = set()
-        self._markers: set[bytes] = set()
-        self._odd_names: list[bytes] = []
         self._properties: dict[str, str] = {}
-        self._directories = 0
-        self._chunk_lists: dict[_Key, list[tuple[Any, ...]]] = {}
+        self._chunk_lists: dict[PathHash, list[tuple[Any, ...]]] = {}
         has = database.columns("catalog")
         columns = ", ".join(
             name if name in has or name not in ("mtimens", "xattr") else f"NULL AS {name}"
@@ -95,6 +73,7 @@ class _Examination:
         )
         self._columns: Final = f"SELECT {columns} FROM catalog"  # noqa: S608 - constant names
         self._source: Final = f"({self._columns})"
+        self._walk: Final = RowWalk(database, mountpoint, self._source)
 
     def _add(self, code: Code, path: bytes, text: str) -> None:
         self._faults.append(Fault(code, path, text))
@@ -108,19 +87,19 @@ class _Examination:
         self._heading()
         count, lowest, highest = database.query("SELECT count(*), min(rowid), max(rowid) FROM catalog")[0]
         self._row_numbers(count, lowest, highest)
-        reached = self._walk()
+        reached = self._walk.run()
         if reached != count:
-            self._unreachable(count - reached)
+            self._walk.unreachable(count - reached)
+        self._faults += self._walk.faults
         self._chunk_table()
         self._hard_links()
         nested = self._nested_table()
         self._bind_table()
         self._marker_files()
         statistics = self._counters()
-        if self._odd_names:
-            self._add(
-                Code.NAME_NOT_UTF8, self._odd_names[0], f"is one of {len(self._odd_names)} names not in UTF-8"
-            )
+        odd = self._walk.odd_names
+        if odd:
+            self._add(Code.NAME_NOT_UTF8, odd[0], f"is one of {len(odd)} names not in UTF-8")
         return Examined(
             mountpoint=root,
             where=database.where,
@@ -130,8 +109,8 @@ class _Examination:
             statistics=statistics,
             edges={
                 path: Row(*found[0])
-                for path in (root, *self._mountpoints)
-                if (found := database.query(f"{self._columns} {_SELF}", path_hash(path)))
+                for path in (root, *self._walk.mountpoints)
+                if (found := database.query(f"{self._columns} {SELF}", path_hash(path)))
             },
             properties=self._properties,
         )
@@ -140,9 +119,9 @@ class _Examination:
 
     def _schema(self) -> None:
         for columns, ends in (
-            (("md5path_1", "md5path_2"), f"catalog {_SELF}"),
-            (("parent_1", "parent_2"), f"catalog {_PARENT}"),
-            (("md5path_1", "md5path_2"), f"chunks {_SELF}"),
+            (("md5path_1", "md5path_2"), f"catalog {SELF}"),
+            (("parent_1", "parent_2"), f"catalog {PARENT}"),
+            (("md5path_1", "md5path_2"), f"chunks {SELF}"),
         ):
             try:
                 self._database.require_index(f"SELECT * FROM {ends}", columns)  # noqa: S608 - constant names
@@ -185,190 +164,34 @@ class _Examination:
                 Code.SPARSE_ROWS, self._mountpoint, f"has {count} rows with numbers up to {highest}, all inodes"
             )
 
-    # -- the rows ----------------------------------------------------------------------------------------------
-
-    def _walk(self) -> int:
-        """Every directory from the root down; how many rows were met."""
-        root = self._mountpoint
-        select = f"SELECT {rule_bits()}, rowid, md5path_1, md5path_2, name, mode, flags, hardlinks, size, xattr FROM {self._source}"  # noqa: E501, S608 - constant names
-        found = self._database.query(f"{select} {_SELF}", path_hash(root))
-        if not found:
-            self._add(Code.CATALOG_ROOT, root, "has no row in its own catalog")
-            return 0
-        row = found[0]
-        self._own_root(row[5], row[6])
-        if row[0] or row[9] is not None:
-            self._rules(root, row)
-        if row[4] != name_of(root):
-            self._add(Code.NAME, root, f"has a row with the name {row[4]!r:.80}")
-        reached = 1
-        rowid = row[1]
-        # Directories to look into, and how many links they say they have.
-        waiting: list[tuple[bytes, Any]] = [(root, row[7])]
-        children = f"{select} {_PARENT}"
-        while waiting:
-            path, links = waiting.pop()
-            rows = self._database.query(children, path_hash(path))
-            reached += self._directory(path, rows, waiting, rowid)
-            directories = self._directories
-            if links != 2 + directories and path not in self._mountpoints:
-                self._add(Code.LINK_COUNT, path, f"has link count {links}, but {directories} directories in it")
-        return reached
-
-    def _own_root(self, mode: Any, flags: Any) -> None:
-        root = self._mountpoint
-        parent_1, parent_2 = self._database.query(
-            f"SELECT parent_1, parent_2 FROM catalog {_SELF}",  # noqa: S608 - constant names
-            path_hash(root),
-        )[0]
-        # The root has no parent, and says so with zeros rather than with a hash (format section 9.3).
-        if (parent_1, parent_2) != (path_hash(parent_of(root)) if root else (0, 0)):
-            self._add(Code.CATALOG_ROOT, root, "its parent is not the directory it lies in")
-        if not isinstance(mode, int) or mode & TYPE_MASK != DIRECTORY:
-            self._add(Code.CATALOG_ROOT, root, "is no directory in its own catalog")
-        elif isinstance(flags, int) and bool(flags & FLAG_NESTED_ROOT) != bool(root):
-            self._add(Code.CATALOG_ROOT, root, f"flags {flags:#x} are not those of a catalog's root")
-
-    def _directory(
-        self, path: bytes, rows: list[tuple[Any, ...]], waiting: list[tuple[bytes, Any]], root_row: int
-    ) -> int:
-        """The rows of one directory; how many there are."""
-        md5, unpack, base = hashlib.md5, struct.Struct("<qq").unpack, path + b"/"
-        count = directories = 0
-        for row in rows:
-            bits, rowid, first, second, name, mode, flags, links, _, xattr = row
-            if rowid == root_row:
-                continue  # its wrong parent was complained about
-            count += 1
-            if bits or xattr is not None:
-                self._rules(base + name if isinstance(name, bytes) else path, row)
-                if not isinstance(name, bytes) or not isinstance(mode, int) or not isinstance(flags, int):
-                    continue  # a rule was broken, so that was said
-            child = base + name
-            if unpack(md5(child, usedforsecurity=False).digest()) != (first, second):
-                self._add(
-                    Code.PATH_HASH, child, "has another path's hash, so it is listed and cannot be opened"
-                )
-            if not name.isascii() or b"\0" in name or b"/" in name or not 0 < len(name) < 256 or name in _DOTS:
-                self._name(child, name)
-            if mode & TYPE_MASK == DIRECTORY:
-                directories += 1
-                self._inner(child, flags, links, waiting)
-            elif links != 1 and isinstance(links, int) and links > LINKS_MASK:
-                self._linked[first, second] = child
-            if flags & FLAG_CHUNKED:
-                self._chunked[first, second] = child, row[8]
-            if name == MARKER:
-                self._marker(child, mode)
-        if len({row[4] for row in rows}) != len(rows):
-            self._add(Code.DUPLICATE, path, "has a name that stands twice in one directory")
-        self._directories = directories
-        return count
-
-    def _inner(self, path: bytes, flags: int, links: Any, waiting: list[tuple[bytes, Any]]) -> None:
-        if flags & FLAG_NESTED_ROOT:
-            self._add(Code.FLAGS, path, "is said to be the root of this catalog")
-        if flags & FLAG_MOUNTPOINT:
-            self._mountpoints.add(path)
-        if flags & FLAG_BIND:
-            self._binds.add(path)
-        if flags & (FLAG_MOUNTPOINT | FLAG_BIND):
-            below = self._database.query(f"SELECT count(*) FROM catalog {_PARENT}", path_hash(path))[0][0]  # noqa: S608 - constant names
-            if not below:
-                return
-            self._add(
-                Code.MOUNTPOINT, path, f"is where a catalog is mounted, and {below} rows lie below it here"
-            )
-            self._mountpoints.add(path)
-        waiting.append((path, links))
-
-    def _marker(self, path: bytes, mode: int) -> None:
-        self._markers.add(path)
-        if mode & TYPE_MASK != REGULAR:
-            self._add(Code.MARKER, path, "is not a regular file")
-
-    def _name(self, path: bytes, name: bytes) -> None:
-        if not valid_name(name):
-            self._add(Code.NAME, path, f"{name!r:.80} is no name of a file")
-            return
-        try:
-            name.decode()
-        except UnicodeDecodeError:
-            self._odd_names.append(path)
-
-    def _rules(self, path: bytes, row: tuple[Any, ...]) -> None:
-        """What SQLite found wrong with a row, and its attributes."""
-        bits, first, second, xattr = row[0], row[2], row[3], row[9]
-        for number, rule in enumerate(RULES):
-            if bits >> number & 1:
-                self._add(rule.code, path, rule.text)
-        if bits & VARIANT:
-            target = self._database.query(f"SELECT symlink FROM catalog {_SELF}", (first, second))  # noqa: S608 - constant names
-            if target and isinstance(target[0][0], bytes) and not _good_variant(target[0][0]):
-                self._add(
-                    Code.VARIANT_SYMLINK,
-                    path,
-                    f"has a variable in its target that does not end: {target[0][0]!r}",
-                )
-        if isinstance(xattr, bytes):
-            try:
-                pairs = unpack_xattrs(xattr)
-            except CorruptError as error:
-                self._add(Code.XATTRS, path, error.message)
-                return
-            if not pairs or pairs != tuple(sorted(dict(pairs).items())):
-                self._add(Code.XATTRS, path, "has extended attributes out of order, twice, or none")
-
-    def _unreachable(self, missing: int) -> None:
-        """Rows that no walk from the root comes to: their parent is no directory here."""
-        reached: set[int] = set()
-        waiting = [path_hash(self._mountpoint)]
-        query = f"SELECT rowid, md5path_1, md5path_2 FROM catalog {_PARENT}"  # noqa: S608 - constant names
-        while waiting:
-            for rowid, first, second in self._database.query(query, waiting.pop()):
-                if rowid not in reached and isinstance(first, int) and isinstance(second, int):
-                    waiting.append((first, second))
-                reached.add(rowid)
-        own = self._database.query(f"SELECT rowid FROM catalog {_SELF}", path_hash(self._mountpoint))  # noqa: S608 - constant names
-        reached.update(rowid for (rowid,) in own)
-        names = [
-            repr(name)
-            for rowid, name in self._database.query("SELECT rowid, name FROM catalog ORDER BY rowid")
-            if rowid not in reached
-        ]
-        some = f": {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}" if names else ""
-        self._add(
-            Code.ROW_UNREACHABLE, self._mountpoint, f"{missing} rows cannot be reached from the root{some}"
-        )
-
     # -- the other tables --------------------------------------------------------------------------------------
 
     def _chunk_table(self) -> None:
-        lists: dict[_Key, list[tuple[Any, ...]]] = {}
+        lists: dict[PathHash, list[tuple[Any, ...]]] = {}
         strangers = 0
         for key, group in groupby(self._database.query(_CHUNKS), key=lambda row: (row[0], row[1])):
             chunks = [row[2:] for row in group]
-            if key not in self._chunked:
+            if key not in self._walk.chunked:
                 strangers += 1
                 continue
             lists[key] = chunks
-            path, size = self._chunked[key]
+            path, size = self._walk.chunked[key]
             fault = _chunk_fault(chunks, size)
             if fault:
                 self._add(Code.CHUNKS, path, fault)
         if strangers:
             self._add(Code.CHUNKS, self._mountpoint, f"{strangers} files have chunks, but are not chunked")
-        for key in self._chunked.keys() - lists.keys():
-            self._add(Code.CHUNKS, self._chunked[key][0], "is chunked, and has no chunks")
+        for key in self._walk.chunked.keys() - lists.keys():
+            self._add(Code.CHUNKS, self._walk.chunked[key][0], "is chunked, and has no chunks")
         self._chunk_lists = lists
 
     def _hard_links(self) -> None:
         """Groups: in one directory, complete, and alike in everything but the name (format section 9.3)."""
-        if not self._linked:
+        if not self._walk.linked:
             return
         groups: dict[int, list[tuple[bytes, Row]]] = defaultdict(list)
-        for key, path in self._linked.items():
-            for found in self._database.query(f"{self._columns} {_SELF}", key):
+        for key, path in self._walk.linked.items():
+            for found in self._database.query(f"{self._columns} {SELF}", key):
                 row = Row(*found)
                 groups[row.hardlinks >> 32].append((path, row))
         for number, members in sorted(groups.items()):
@@ -417,9 +240,9 @@ class _Examination:
 
     def _nested_table(self) -> dict[bytes, Nested]:
         listed = dict(self._references("nested_catalogs"))
-        for path in sorted(listed.keys() - self._mountpoints):
+        for path in sorted(listed.keys() - self._walk.mountpoints):
             self._add(Code.NESTED, path, "nested catalog has no mountpoint in the catalog that names it")
-        for path in sorted(self._mountpoints - listed.keys() - self._binds):
+        for path in sorted(self._walk.mountpoints - listed.keys() - self._walk.binds):
             self._add(Code.NESTED, path, "is a mountpoint without a nested catalog")
         return {path: named for path, named in listed.items() if named is not None}
 
@@ -427,7 +250,7 @@ class _Examination:
         listed: set[bytes] = set()
         if self._database.columns("bind_mountpoints"):
             listed = {path for path, _ in self._references("bind_mountpoints")}
-        for path in sorted(listed ^ self._binds):
+        for path in sorted(listed ^ self._walk.binds):
             self._add(
                 Code.BIND_MOUNTPOINT, path, "is a bind mountpoint in its row or in their table, not in both"
             )
@@ -435,9 +258,9 @@ class _Examination:
     def _marker_files(self) -> None:
         root = self._mountpoint
         expected = root + b"/" + MARKER
-        if root and expected not in self._markers:
+        if root and expected not in self._walk.markers:
             self._add(Code.MARKER, root, f"is a nested catalog without {MARKER.decode()} in its root")
-        for path in sorted(self._markers - ({expected} if root else set())):
+        for path in sorted(self._walk.markers - ({expected} if root else set())):
             self._add(Code.MARKER, path, "marks a directory that is no nested catalog")
 
     def _counters(self) -> Statistics | None:
@@ -465,7 +288,6 @@ class _Examination:
         return Statistics(own=Counters(**values["self"]), subtree=Counters(**values["subtree"]))
 
 
-_DOTS: Final = (b".", b"..")
 _COUNTER_SINCE: Final = {"xattr": 2, "external": 3, "external_file_size": 3, "special": 5}
 """Schema revisions that brought a counter."""
 
@@ -485,9 +307,3 @@ def _chunk_fault(chunks: list[tuple[Any, ...]], size: Any) -> str:
         at += length
     # The real client does not look, and gives a short file (format section 9.4).
     return "" if at == size else f"its chunks cover {at} of {size} bytes"
-
-
-def _good_variant(target: bytes) -> bool:
-    """Whether each ``$(`` of a target ends: ``$(NAME)`` or ``$(NAME:-other)``."""
-    parts = target.split(b"$(")[1:]
-    return all(b")" in part and part[:1] not in (b")", b":") for part in parts)

@@ -3,7 +3,6 @@
 A key is an object's digest, its algorithm's id, and its suffix letter (0 for none): see format section 1.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Final, NamedTuple, NewType
@@ -14,20 +13,15 @@ from headstart.cvmfs.objects import DIGEST_SIZE, Algorithm, Digest, Kind, Object
 
 Key = NewType("Key", bytes)
 """See the module."""
-_PATH: Final = re.compile(r"data/([0-9a-f]{2})/([0-9a-f]{38})((?:-rmd160|-shake128)?[PCHXM]?)")
 _DEEPEST: Final = 2048
 """Components that a path may have: Linux allows paths of 4096 bytes."""
 _NOT_EXTERNAL: Final = "flags & 128 = 0"
 _ZEROS: Final = f"zeroblob({DIGEST_SIZE})"
-_WHOLE: Final = (
-    "SELECT DISTINCT hash, flags, size FROM catalog"  # noqa: S608 - constant text
-    f" WHERE typeof(hash)='blob' AND length(hash)={DIGEST_SIZE} AND hash<>{_ZEROS} AND {_NOT_EXTERNAL}"
-)
+# Whatever SQLite puts behind a BLOB is one.
+_WHOLE: Final = f"FROM catalog WHERE +hash>{_ZEROS} AND length(hash)={DIGEST_SIZE} AND {_NOT_EXTERNAL}"
 _CHUNKS: Final = (
-    "SELECT DISTINCT chunks.hash, flags, chunks.size"  # noqa: S608 - constant text
-    " FROM chunks JOIN catalog USING (md5path_1, md5path_2)"
-    f" WHERE typeof(chunks.hash)='blob' AND length(chunks.hash)={DIGEST_SIZE}"
-    f" AND chunks.hash<>{_ZEROS} AND {_NOT_EXTERNAL}"
+    "FROM chunks JOIN catalog USING (md5path_1, md5path_2)"
+    f" WHERE +chunks.hash>{_ZEROS} AND length(chunks.hash)={DIGEST_SIZE} AND {_NOT_EXTERNAL}"
 )
 
 
@@ -73,12 +67,15 @@ def name_of(key: Key) -> ObjectName:
 
 def key_at(path: str) -> Key | None:
     """The key of the object that a file of the storage is by its path; None where it is none."""
-    found = _PATH.fullmatch(path)
-    if found is None:
+    digits, ending = path[5:7] + path[8:46], _SPELT.get(path[46:])
+    try:
+        raw = bytes.fromhex(digits)
+    except ValueError:
         return None
-    first, rest, ending = found.groups()
-    key = bytes.fromhex(first + rest)
-    return None if key == _ZERO else Key(key + _SPELT[ending])
+    # Capitals and blanks are digits for Python only.
+    if ending is None or raw.hex() != digits or len(raw) != DIGEST_SIZE or raw == _ZERO:
+        return None
+    return Key(raw + ending) if path[:5] == "data/" and path[7] == "/" else None
 
 
 def keys_in(database: Database) -> Iterator[Key]:
@@ -89,16 +86,28 @@ def keys_in(database: Database) -> Iterator[Key]:
     Raises:
         CorruptError: SQLite cannot read it.
     """
-    for query, endings in ((_WHOLE, _FILES), (_CHUNKS, _PARTS)):
-        for raw, flags, _ in database.query(query):
-            if isinstance(flags, int) and flags >> 8 & 7 in endings:
-                yield Key(raw + endings[flags >> 8 & 7])
+    for query, endings in (
+        (f"SELECT hash, flags {_WHOLE}", _FILES),
+        (f"SELECT chunks.hash, flags {_CHUNKS}", _PARTS),
+    ):
+        rows = database.query(query)
+        # Few different flags stand in many rows.
+        known = {
+            flags: endings[flags >> 8 & 7]
+            for flags in {flags for _, flags in rows}
+            if isinstance(flags, int) and flags >> 8 & 7 in endings
+        }
+        yield from [Key(raw + known[flags]) for raw, flags in rows if flags in known]
 
 
 def contents_in(database: Database) -> Iterator[Content]:
     """The same with sizes, for those who read them."""
     known = {compression.value for compression in Compression}
-    for query, endings in ((_WHOLE, _FILES), (_CHUNKS, _PARTS)):
+    queries = (
+        (f"SELECT DISTINCT hash, flags, size {_WHOLE}", _FILES),
+        (f"SELECT DISTINCT chunks.hash, flags, chunks.size {_CHUNKS}", _PARTS),
+    )
+    for query, endings in queries:
         for raw, flags, size in database.query(query):
             if not isinstance(flags, int) or not isinstance(size, int) or size < 0:
                 continue

@@ -99,6 +99,9 @@ _DIGEST_TEXT: Final = re.compile(r"([0-9a-f]{40})(-rmd160|-shake128)?")
 _ALGORITHM_OF_TAG: Final = {algorithm.tag: algorithm for algorithm in Algorithm}
 
 
+_ZEROS: Final = bytes(DIGEST_SIZE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Digest:
     """A content digest: 20 bytes and the algorithm that made them."""
@@ -107,7 +110,7 @@ class Digest:
     raw: bytes
 
     def __post_init__(self) -> None:
-        if len(self.raw) != DIGEST_SIZE or not any(self.raw):
+        if len(self.raw) != DIGEST_SIZE or self.raw == _ZEROS:
             raise CorruptError(f"a digest of {len(self.raw)} bytes or of zeros is none: {self.raw.hex()!r}")
 
     @classmethod
@@ -147,8 +150,8 @@ class ObjectName:
     @property
     def path(self) -> str:
         """Place relative to the repository's root: ``data/ab/cdef...C`` (format section 1)."""
-        text = str(self.digest)
-        return f"data/{text[:2]}/{text[2:]}{self.kind}"
+        text = self.digest.raw.hex()
+        return f"data/{text[:2]}/{text[2:]}{self.digest.algorithm.tag}{self.kind.value}"
 
     def check(self, stored: bytes | bytearray | memoryview) -> None:
         """Compare stored bytes with the name.

@@ -19,6 +19,7 @@ from headstart.keys import RepositoryKeys
 from headstart.repository.publish import Means, recipe_of, settings_of
 from headstart.repository.state import Repository, check_catalog
 from headstart.repository.synchronize import Synchronization, Tree
+from headstart.repository.touched import PartSynchronization, names_of
 from headstart.store import Store, Transaction
 from headstart.tree import AS_IT_IS, Manners
 from headstart.treestate import SLACK, TreeState
@@ -47,6 +48,9 @@ class Wanted:
     """What ``Recipe.uncompressed`` goes by, as a text: other rules make another recipe."""
     state: str | None = None
     """The file that remembers what the directory looked like; None to read everything."""
+    only: frozenset[bytes] = frozenset()
+    """What was touched since it was published last, as paths below the directory, without a slash at their
+    ends; nothing is looked at but them, and all below them. Empty to look at everything."""
     checksum: bool = False
     """Whether to read everything, whatever is remembered."""
     slack: int = SLACK
@@ -120,6 +124,7 @@ def publish_tree(
 
     Raises:
         LockedError: somebody else publishes.
+        ConfigurationError: only some paths are wanted, and the directory is not what was published before.
         Error: whatever reading and writing may run into; the present state is untouched.
     """
     store, keys = target
@@ -138,7 +143,11 @@ def publish_tree(
             Ingestion(recipe, into, means.progress) as ingestion,
             TreeState(file, *said, anew=wanted.checksum) as state,
         ):
-            run = Synchronization(tree, repository.forest, edition, ingestion, (state, horizon))
+            # Its own rules concern all of a tree.
+            whole = not wanted.only or (wanted.at == b"" and DIRTAB in wanted.only)
+            names = None if whole else names_of(wanted.only)
+            parts = (tree, repository.forest, edition, ingestion, (state, horizon))
+            run = Synchronization(*parts) if names is None else PartSynchronization(*parts, names)
             run.run()
             holder = repository.forest.holder(wanted.at).mountpoint
             present = repository.forest.mounted(holder)

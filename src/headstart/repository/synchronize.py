@@ -74,7 +74,7 @@ class Tally:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Draft:
+class Draft:
     """A catalog in the making."""
 
     region: Region = field(default_factory=Region)
@@ -84,11 +84,13 @@ class _Draft:
     """Path, looks and regular files of directories whose files are all taken, but not yet remembered."""
     copies: list[tuple[bytes, bytes]] = field(default_factory=list)
     """Path, and path of the same file."""
+    untouched: dict[bytes, bytes] = field(default_factory=dict)
+    """What the content of files became that were not looked at, by path."""
     divided: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class _Spot:
+class Spot:
     """A directory on disk that is to be a path in the repository."""
 
     path: bytes
@@ -128,35 +130,42 @@ class Synchronization:
         """
         tree = self._tree
         try:
-            spot = _Spot(tree.at, os.fsencode(tree.directory), top_of(tree.directory))
-            names = listing_of(spot.place).keys()
-            if tree.at == b"" and MARKER in names:
-                # The real publisher refuses it too: the root is a catalog without being asked.
-                raise StorageError(f"{MARKER.decode()} must not be in the repository's root directory")
-            if tree.at == b"" and names & tree.kept:
-                taken = ", ".join(sorted(name.decode(errors="replace") for name in names & tree.kept))
-                raise StorageError(
-                    f"{tree.directory} has {taken}, which Headstart itself publishes in the root directory",
-                    hint="rename it, or publish the tree at another path with --at",
-                )
-            if tree.at and self._origin(spot, names) in (Origin.MARKED, Origin.RULE):
-                branch = self._catalog(spot, trusted=False)
-                if isinstance(branch, Branch):
-                    self._edition.put(tree.at, Region(branches={tree.at: branch}))
-            else:
-                self._top(spot)
+            self._put(Spot(tree.at, os.fsencode(tree.directory), top_of(tree.directory)))
         except OSError as error:
             raise StorageError(f"cannot read {error.filename!r}: {error.strerror}") from error
+
+    def _put(self, spot: Spot) -> None:
+        tree = self._tree
+        names = listing_of(spot.place).keys()
+        if tree.at == b"" and MARKER in names:
+            # The real publisher refuses it too: the root is a catalog without being asked.
+            raise StorageError(f"{MARKER.decode()} must not be in the repository's root directory")
+        if tree.at == b"" and names & tree.kept:
+            taken = ", ".join(sorted(name.decode(errors="replace") for name in names & tree.kept))
+            raise StorageError(
+                f"{tree.directory} has {taken}, which Headstart itself publishes in the root directory",
+                hint="rename it, or publish the tree at another path with --at",
+            )
+        if tree.at and self._origin(spot, names) in (Origin.MARKED, Origin.RULE):
+            branch = self._catalog(spot, trusted=False)
+            if isinstance(branch, Branch):
+                self._edition.put(tree.at, Region(branches={tree.at: branch}))
+        else:
+            self._top(spot)
 
     def remember_holder(self, digest: str) -> None:
         """The catalog that the tree hangs from, once it is published."""
         self._state.remember_catalog(HOLDER, digest, Origin.MARKED)
 
+    def _holder_is(self, digest: str) -> bool:
+        """Whether the catalog that the tree hangs from is the one that we left."""
+        return self._state.catalog(HOLDER) == digest
+
     # The walk that only compares
 
-    def _unchanged(self, top: _Spot) -> list[_Spot] | None:
+    def _unchanged(self, top: Spot) -> list[Spot] | None:
         """The nested catalogs below a catalog's own part of the tree; None if that part is not as it was."""
-        nested: list[_Spot] = []
+        nested: list[Spot] = []
         waiting = [top]
         while waiting:
             spot = waiting.pop()
@@ -167,12 +176,14 @@ class Synchronization:
             seen = self._state.directory(spot.path)
             if seen is None or seen.looks != looks_of(spot.stat, listing):
                 return None
-            for name, stat in listing.items():
-                if modes.S_ISDIR(stat.st_mode):
-                    waiting.append(_Spot(spot.path + b"/" + name, spot.place + b"/" + name, stat))
+            waiting += [
+                Spot(spot.path + b"/" + name, spot.place + b"/" + name, stat)
+                for name, stat in listing.items()
+                if modes.S_ISDIR(stat.st_mode)
+            ]
         return nested
 
-    def _origin(self, spot: _Spot, names: Container[bytes], *, at_present: bool = True) -> Origin | None:
+    def _origin(self, spot: Spot, names: Container[bytes], *, at_present: bool = True) -> Origin | None:
         """Why a directory has a catalog of its own; None if it has none.
 
         Args:
@@ -205,12 +216,12 @@ class Synchronization:
 
     # The walk that makes catalogs
 
-    def _top(self, spot: _Spot) -> None:
+    def _top(self, spot: Spot) -> None:
         """A tree whose topmost directory lies in a catalog that is not its own."""
         above = self._base.holder(spot.path)
         found = self._base.mounted(above.mountpoint)
         done: dict[bytes, Branch | Region | None] = {}
-        if found is not None and self._state.catalog(HOLDER) == str(found[1]):
+        if found is not None and self._holder_is(str(found[1])):
             nested = self._unchanged(spot)
             if nested is not None:
                 done = {inner.path: self._catalog(inner, trusted=True) for inner in nested}
@@ -232,7 +243,7 @@ class Synchronization:
                 else:
                     region.entries[path] = entry
 
-    def _catalog(self, spot: _Spot, *, trusted: bool) -> Branch | Region | None:
+    def _catalog(self, spot: Spot, *, trusted: bool) -> Branch | Region | None:
         """One nested catalog and all below it.
 
         Args:
@@ -249,7 +260,10 @@ class Synchronization:
                 done = {inner.path: self._catalog(inner, trusted=True) for inner in nested}
                 if all(branch is None for branch in done.values()):
                     return None
-        draft = self._fill(spot, done)
+        return self._closed(spot, self._fill(spot, done))
+
+    def _closed(self, spot: Spot, draft: Draft) -> Branch | Region:
+        """A full draft as a catalog, or what was in it, where it is dissolved."""
         marked = spot.path + b"/" + MARKER in draft.region.entries
         origin = self._origin(spot, {MARKER} if marked else ())
         weights = self._tree.weights
@@ -259,22 +273,25 @@ class Synchronization:
             return draft.region
         return self._close(spot.path, draft.region, origin or Origin.MARKED, draft.present)
 
-    def _fill(self, spot: _Spot, done: Mapping[bytes, Branch | Region | None]) -> _Draft:
+    def _fill(self, spot: Spot, done: Mapping[bytes, Branch | Region | None]) -> Draft:
         """Everything that belongs into one catalog."""
         mounted = self._base.mounted(spot.path)
-        draft = _Draft()
+        draft = Draft()
         if mounted is not None and self._state.directory(spot.path) is not None:
             draft.present = dict(mounted[0].entries())
-        listing = listing_of(spot.place)
-        weight = self._directory(draft, spot, listing, done)
-        weights = self._tree.weights
-        if weights is not None and (draft.divided or weight > weights.maximum):
-            self._divide(draft, spot.path)
-        self._settle(draft)
+        weight = self._directory(draft, spot, listing_of(spot.place), done)
+        self._finish(draft, spot.path, weight)
         return draft
 
+    def _finish(self, draft: Draft, top: bytes, weight: int) -> None:
+        """Divide a draft that is too large, and wait for its files."""
+        weights = self._tree.weights
+        if weights is not None and (draft.divided or weight > weights.maximum):
+            self._divide(draft, top)
+        self._settle(draft)
+
     def _directory(
-        self, draft: _Draft, spot: _Spot, listing: Listing, done: Mapping[bytes, Branch | Region | None]
+        self, draft: Draft, spot: Spot, listing: Listing, done: Mapping[bytes, Branch | Region | None]
     ) -> int:
         """A directory and what is below it into a draft.
 
@@ -297,25 +314,15 @@ class Synchronization:
         for name, stat in listing.items():
             path, place = spot.path + b"/" + name, spot.place + b"/" + name
             if modes.S_ISDIR(stat.st_mode):
-                weight += self._below(draft, _Spot(path, place, stat), done)
+                weight += self._below(draft, Spot(path, place, stat), done)
                 if weights is not None and weight > _TOO_MUCH * weights.maximum:
                     # The real publisher sees all of a directory before it divides it, and holds it in memory.
                     draft.divided = True
                     weight -= self._divide(draft, spot.path)
                 continue
             weight += 1
-            group = groups.get(name, 0)
-            entry = entry_of(place, name, stat, manners, group)
-            if not isinstance(entry, Source):
-                entries[path] = entry
-                continue
-            files.append(path)
-            if group and group in first:
-                draft.copies.append((path, first[group]))
-                continue
-            first[group] = path
-            if not self._known(draft, path, entry, (look_of(stat, name), known.get(name))):
-                self._read(draft, path, entry)
+            if self._leaf(draft, Spot(path, place, stat), (groups.get(name, 0), first), known.get(name)):
+                files.append(path)
         self._forget_absent(spot, seen, listing)
         draft.finished.append((spot.path, looks_of(spot.stat, listing, self._horizon), files))
         if weights is not None and weight > weights.maximum:
@@ -324,7 +331,38 @@ class Synchronization:
         self._ingestion.breathe()
         return weight
 
-    def _below(self, draft: _Draft, spot: _Spot, done: Mapping[bytes, Branch | Region | None]) -> int:
+    def _leaf(
+        self,
+        draft: Draft,
+        spot: Spot,
+        links: tuple[int, dict[int, bytes]],
+        before: tuple[bytes, bytes] | None,
+    ) -> bool:
+        """Something that is no directory, into a draft.
+
+        Args:
+            draft: the catalog.
+            spot: what it is.
+            links: the group of hard links that it belongs to, and the first path of each group.
+            before: what it looked like, and what its content became.
+
+        Returns:
+            Whether it is a regular file.
+        """
+        group, first = links
+        name = name_of(spot.path)
+        entry = entry_of(spot.place, name, spot.stat, self._tree.manners, group)
+        if not isinstance(entry, Source):
+            draft.region.entries[spot.path] = entry
+        elif group and group in first:
+            draft.copies.append((spot.path, first[group]))
+        else:
+            first[group] = spot.path
+            if not self._known(draft, spot.path, entry, (look_of(spot.stat, name), before)):
+                self._read(draft, spot.path, entry)
+        return isinstance(entry, Source)
+
+    def _below(self, draft: Draft, spot: Spot, done: Mapping[bytes, Branch | Region | None]) -> int:
         """A directory inside another: into the same draft, or as a branch of it."""
         listing = listing_of(spot.place)
         if self._origin(spot, listing) is None:
@@ -346,7 +384,7 @@ class Synchronization:
             raise StorageError(f"no catalog is mounted at {mountpoint!r}")
         return Branch(row=row, reference=parent.nested[mountpoint], total=None)
 
-    def _forget_absent(self, spot: _Spot, seen: Seen | None, listing: Listing) -> None:
+    def _forget_absent(self, spot: Spot, seen: Seen | None, listing: Listing) -> None:
         if seen is not None:
             there = {name for name, stat in listing.items() if modes.S_ISDIR(stat.st_mode)}
             for name in seen.directories():
@@ -354,7 +392,7 @@ class Synchronization:
                     self._state.forget(spot.path + b"/" + name)
 
     def _known(
-        self, draft: _Draft, path: bytes, source: Source, looks: tuple[bytes, tuple[bytes, bytes] | None]
+        self, draft: Draft, path: bytes, source: Source, looks: tuple[bytes, tuple[bytes, bytes] | None]
     ) -> bool:
         """Take a file's content from the present state, if it is known to be the same."""
         now, before = looks
@@ -369,12 +407,12 @@ class Synchronization:
         draft.region.entries[path] = replace(entry, stat=source.stat)
         return True
 
-    def _read(self, draft: _Draft, path: bytes, source: Source) -> None:
+    def _read(self, draft: Draft, path: bytes, source: Source) -> None:
         self.tally.read += 1
         self.tally.read_bytes += source.size
         self._ingestion.take(source, partial(draft.region.entries.__setitem__, path))
 
-    def _settle(self, draft: _Draft) -> None:
+    def _settle(self, draft: Draft) -> None:
         """Wait for all files of a draft, and remember what its directories looked like."""
         self._ingestion.drain()
         entries = draft.region.entries
@@ -388,11 +426,12 @@ class Synchronization:
                 entry = entries[file]
                 if not isinstance(entry, File | ChunkedFile):
                     raise StorageError(f"{file!r} came out as no file")
-                identities += identity_of(entry)
+                identities += draft.untouched.get(file) or identity_of(entry)
             self._state.remember(path, Seen(looks, bytes(identities)))
         draft.finished.clear()
+        draft.untouched.clear()
 
-    def _divide(self, draft: _Draft, top: bytes) -> int:
+    def _divide(self, draft: Draft, top: bytes) -> int:
         """Make catalogs of what is too much below a directory of a draft.
 
         Returns:
