@@ -27,7 +27,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.relocation import Relocation, RelocationSection
 from elftools.elf.sections import SymbolTableSection
 
-from headstart.errors import BuildError, CorruptError
+from headstart.errors import BuildError, CorruptError, IncompatibleError
 from headstart.julia import ImageLayout, Target
 
 _BITS: Final = {
@@ -210,6 +210,33 @@ def _features(words: tuple[int, ...]) -> frozenset[str]:
         for bit in range(32)
         if word >> bit & 1
     )
+
+
+def _vector_bytes(features: frozenset[str]) -> int:
+    """The widest vectors of a target (``max_vector_size`` in ``src/processor_x86.cpp``)."""
+    return 64 if "avx512f" in features else 32 if "avx" in features else 16
+
+
+def require_vectors(wanted: Target, own: tuple[RecordedTarget, ...]) -> None:
+    """Refuse a target with wider vectors than Julia's own image has, for a Julia that then drops them.
+
+    Such an image would be refused when it is made, after minutes (``check_targets``).
+
+    Args:
+        wanted: what is to be built.
+        own: what Julia's own image records.
+
+    Raises:
+        IncompatibleError: no part of Julia's own image has vectors that wide.
+    """
+    needed = _vector_bytes(wanted.recorded_features)
+    if all(_vector_bytes(one.features) < needed for one in own):
+        names = ", ".join(one.name for one in own)
+        raise IncompatibleError(
+            f"this Julia cannot build for {wanted.level}: its own image ({names}) has no vectors of"
+            f" {8 * needed} bits, and Julia 1.11.0 and 1.11.1 do without them then",
+            hint="use Julia 1.11.2 or newer, or leave the level out with --target",
+        )
 
 
 def check_targets(recorded: tuple[RecordedTarget, ...], wanted: Target, name: str) -> RecordedTarget:

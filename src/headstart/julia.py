@@ -164,6 +164,7 @@ class Capabilities:
     package_images: bool
     cache_options: tuple[str, ...]
     stdlib_anew: bool
+    own_vectors: bool
     lock_formats: tuple[str, ...]
 
 
@@ -193,6 +194,7 @@ def capabilities(table: str, version: JuliaVersion) -> Capabilities:
                 package_images=row.truth("package_images"),
                 cache_options=row.texts("cache_options"),
                 stdlib_anew=row.truth("stdlib_anew"),
+                own_vectors=row.truth("own_vectors"),
                 lock_formats=row.texts("lock_formats"),
             )
     raise IncompatibleError(

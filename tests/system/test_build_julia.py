@@ -33,7 +33,7 @@ from headstart.release import JuliaTree, Release
 from juliahelp import StockJulia, compiled, measures
 from projects import LEAF, LOCK, write_project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 FQRN = "tests.example.org"
 WITHOUT_CAPABILITIES = (
@@ -57,7 +57,7 @@ def build(
     project: Path, env: Mapping[str, str], *words: str, stage: Path, before: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     argv = [*before, *command(project, *words, stage=stage)]
-    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=900, check=False)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, timeout=3000, check=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from headstart.julia import JuliaVersion
 from headstart.namespace import Bind, wrap
 from juliahelp import JETS, REPO, StockJulia, compiled, measures
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 SHARED = REPO.parent / "shared" / "data"
 MAIN = "using JetAnalysis; exit(JetAnalysis.main(ARGS))"
@@ -51,7 +51,7 @@ class Demo:
 def call(julia: StockJulia, folder: Path) -> Demo:
     env = {"PATH": os.environ["PATH"], "HOME": str(julia.home), "HEADSTART_JULIA": str(julia.program)}
     argv = (sys.executable, "-m", "headstart", "demo", "--folder", str(folder), "--rounds", "1", "--json")
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=3000, check=False)
     assert done.returncode == 0, done.stderr
     return Demo(found=json.loads(done.stdout), talk=done.stderr, env=env)
 

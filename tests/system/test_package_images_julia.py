@@ -17,7 +17,7 @@ from headstart.release import Release
 from juliahelp import COUNTERS, StockJulia
 from projects import LOCK, SETTINGS, write_project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 FQRN = "tests.example.org"
 
@@ -43,7 +43,7 @@ def make(julia: StockJulia, kind: str) -> tuple[Path, Release]:
     argv = [sys.executable, "-m", "headstart", "build", str(project), "--stage", str(stage), "--json"]
     argv += ["--repository", FQRN, "--julia", str(julia.program)]
     env = {"PATH": os.environ["PATH"], "HOME": str(julia.home)}
-    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=3000, check=False)
     assert done.returncode == 0, done.stderr
     root = Path(json.loads(done.stdout)["path"])
     return stage, Release.from_bytes((root / "release.json").read_bytes())

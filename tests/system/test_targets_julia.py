@@ -1,17 +1,19 @@
 """What real Julias record when they are told each level: in package images, which are made in seconds."""
 
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from headstart.datafiles import data_text
-from headstart.errors import BuildError
+from headstart.errors import BuildError, IncompatibleError
 from headstart.image import check_targets, recorded_targets
 from headstart.julia import JuliaVersion, capabilities, target
 from headstart.machine import cpu_flags
 from headstart.microarchitecture import LEVELS
-from juliahelp import StockJulia
+from juliahelp import JETS, StockJulia
 
 pytestmark = pytest.mark.slow
 
@@ -57,12 +59,7 @@ def test_each_level_is_recorded_as_expected_or_refused(
     layout = capabilities(data_text("julia.toml"), julia.version).image_layout
     with image.open("rb") as file:
         found = recorded_targets(file, layout, "it")
-    vectors_taken_away = (
-        level in WIDE
-        and JuliaVersion.parse("1.11") <= julia.version < JuliaVersion.parse("1.11.2")
-        and "avx2" not in own_features(julia)
-    )
-    if vectors_taken_away:
+    if level in taken_away(julia):
         # JuliaLang/julia#56177: code with AVX is recorded as without, under an image that has none for it.
         with pytest.raises(BuildError, match=r"it lacks .*avx2"):
             check_targets(found, wanted, "it")
@@ -83,6 +80,28 @@ def test_a_package_image_of_several_targets_records_one_up_to_1_11_1(
     wanted = target(data_text("targets.toml"), "x86-64-v3", julia.version)
     with pytest.raises(BuildError):
         check_targets(found, wanted, "it")
+
+
+def test_a_level_that_would_lose_its_vectors_is_refused_before_anything_is_built(
+    julia: StockJulia, tmp_path: Path
+) -> None:
+    refused = taken_away(julia) & {level for level, flags in LEVELS.items() if flags <= cpu_flags()}
+    if not refused:
+        pytest.skip(f"Julia {julia.version} here builds every level that this machine can")
+    env = {"PATH": os.environ["PATH"], "HOME": str(julia.home)}
+    for level in refused:
+        argv = [sys.executable, "-m", "headstart", "build", str(JETS), "--stage", str(tmp_path / "stage")]
+        argv += ["--repository", "tests.example.org", "--julia", str(julia.program), "--target", level]
+        done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == IncompatibleError.exit_code
+        assert f"cannot build for {level}: its own image" in done.stderr
+        assert not (tmp_path / "stage").exists()
+
+
+def taken_away(julia: StockJulia) -> frozenset[str]:
+    """The levels whose vectors this Julia does without."""
+    can = capabilities(data_text("julia.toml"), julia.version)
+    return WIDE if can.own_vectors and "avx" not in own_features(julia) else frozenset()
 
 
 def own_features(julia: StockJulia) -> frozenset[str]:

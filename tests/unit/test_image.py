@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from headstart.datafiles import data_text
-from headstart.errors import BuildError
-from headstart.image import RecordedTarget, check_targets, recorded_targets
-from headstart.julia import ImageLayout, JuliaVersion, target
+from headstart.errors import BuildError, IncompatibleError
+from headstart.image import RecordedTarget, check_targets, recorded_targets, require_vectors
+from headstart.julia import ImageLayout, JuliaVersion, capabilities, target
 
 V3 = target(data_text("targets.toml"), "x86-64-v3", JuliaVersion.parse("1.5.3"))
 HASWELL = (0x36D83203 & ~0x2000000, 0, 0x129, 0, 0, 0x21, 0, 0, 0, 0, 0)
@@ -147,3 +147,36 @@ GOOD = RecordedTarget(name="haswell", features=V3.recorded_features, disabled=fr
 def test_an_image_that_is_not_for_its_level(recorded: tuple[RecordedTarget, ...], said: str) -> None:
     with pytest.raises(BuildError, match=said):
         check_targets(recorded, V3, "the image")
+
+
+@pytest.mark.parametrize(
+    ("level", "own", "fits"),
+    [
+        ("x86-64-v2", [set()], True),
+        ("x86-64-v3", [set()], False),
+        ("x86-64-v3", [set(), {"avx", "avx2"}], True),
+        ("x86-64-v3", [{"avx", "avx512f"}], True),
+        ("x86-64-v4", [set(), {"avx", "avx2"}], False),
+        ("x86-64-v4", [set(), {"avx", "avx512f"}], True),
+    ],
+)
+def test_vectors_wider_than_julias_own_image_has(level: str, own: list[set[str]], fits: bool) -> None:
+    wanted = target(data_text("targets.toml"), level, JuliaVersion.parse("1.11.1"))
+    parts = tuple(
+        RecordedTarget(name=f"part{number}", features=frozenset(one), disabled=frozenset(), unchecked="")
+        for number, one in enumerate(own)
+    )
+    if fits:
+        require_vectors(wanted, parts)
+    else:
+        with pytest.raises(IncompatibleError, match=r"own image \(part0.*\) has no vectors of (256|512) bits"):
+            require_vectors(wanted, parts)
+
+
+def test_which_julias_keep_to_the_vectors_of_their_own_image() -> None:
+    bound = [
+        version
+        for version in ("1.5.3", "1.10.6", "1.11.0", "1.11.1", "1.11.2", "1.12.0", "1.13.0")
+        if capabilities(data_text("julia.toml"), JuliaVersion.parse(version)).own_vectors
+    ]
+    assert bound == ["1.11.0", "1.11.1"]

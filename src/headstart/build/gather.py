@@ -1,15 +1,16 @@
 """Reading what a plan is made from: settings, project, Julia, CPU."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from headstart.build.plan import Inputs
 from headstart.build.sources import glance, read_project
 from headstart.build.trees import julia_tree
 from headstart.datafiles import data_text
-from headstart.errors import ConfigurationError
-from headstart.julia import capabilities, require_features, target
+from headstart.errors import ConfigurationError, MissingToolError
+from headstart.image import RecordedTarget, recorded_targets, require_vectors
+from headstart.julia import Capabilities, Target, capabilities, require_features, target
 from headstart.machine import JuliaInstall, cpu_flags, read_text, recipe_texts
 from headstart.microarchitecture import LEVELS
 from headstart.names import Fqrn
@@ -43,7 +44,7 @@ def gather(
     Raises:
         ConfigurationError: the project, its lock or its settings are wrong, or there is no such target.
         MissingToolError: no Julia, or none that can be shipped.
-        IncompatibleError: a target above this machine's level, or a Julia that is not known.
+        IncompatibleError: a target above this machine's level or this Julia's, or a Julia that is not known.
         UnavailableError: an official Julia has to be fetched, and the server does not answer.
         CorruptError: what it sends, or what was kept of it, is not what it should be.
         CacheError: it cannot be kept.
@@ -67,9 +68,8 @@ def gather(
     table = data_text("targets.toml")
     targets = [target(table, level, version) for level in dict.fromkeys(levels)]
     targets.sort(key=lambda one: tuple(LEVELS).index(one.level))
-    offered = cpu_flags()
-    for one in targets:
-        require_features(one, offered)
+    can = capabilities(data_text("julia.toml"), version)
+    require_targets(targets, install, can, cpu_flags())
     inputs = Inputs(
         fqrn=request.fqrn,
         settings=settings,
@@ -77,8 +77,39 @@ def gather(
         julia=julia_tree(install),
         origin=origin,
         version=version,
-        capabilities=capabilities(data_text("julia.toml"), version),
+        capabilities=can,
         targets=tuple(targets),
         recipe=recipe_texts(),
     )
     return inputs, install
+
+
+def require_targets(
+    targets: Iterable[Target], install: JuliaInstall, can: Capabilities, offered: frozenset[str]
+) -> None:
+    """Refuse what this machine or this Julia cannot build, before anything is built.
+
+    Args:
+        targets: what is wanted.
+        install: with which Julia.
+        can: what its version does.
+        offered: what this CPU offers.
+
+    Raises:
+        IncompatibleError: a target above this machine's level or this Julia's.
+        MissingToolError: Julia's own image cannot be read.
+    """
+    own = _own_targets(install, can) if can.own_vectors else ()
+    for one in targets:
+        require_features(one, offered)
+        if can.own_vectors:
+            require_vectors(one, own)
+
+
+def _own_targets(install: JuliaInstall, can: Capabilities) -> tuple[RecordedTarget, ...]:
+    path = install.probe.system_image
+    try:
+        with open(path, "rb") as file:
+            return recorded_targets(file, can.image_layout, f"{path}, Julia's own image,")
+    except OSError as error:
+        raise MissingToolError(f"cannot read Julia's own image {path}: {error.strerror}") from error

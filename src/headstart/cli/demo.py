@@ -6,12 +6,12 @@ import os
 import sys
 
 from headstart import demo
+from headstart.build.gather import require_targets
 from headstart.console import Console
 from headstart.datafiles import data_path, data_text
-from headstart.errors import ConfigurationError
-from headstart.julia import Proof, capabilities
+from headstart.errors import ConfigurationError, IncompatibleError
+from headstart.julia import Capabilities, Proof, capabilities, target
 from headstart.machine import JuliaInstall, cpu_flags, find_julia
-from headstart.microarchitecture import LEVELS
 from headstart.names import Fqrn
 from headstart.process import run_loud, run_process
 
@@ -72,7 +72,7 @@ def settings_for(folder: str, project: str, install: JuliaInstall, rounds: int) 
         stack="jets",
         code=f"using {_PACKAGES}; exit(JetAnalysis.main(ARGS))",
         arguments=("--scan", os.path.join(project, "data", "events.hepmc3")),
-        targets=_two_levels(),
+        targets=_two_levels(install, table),
         fqrn=Fqrn("jets.example.org"),
         headstart=_headstart(),
         counters=data_path("counters.jl") if table.proof is Proof.COUNTERS else "",
@@ -83,11 +83,17 @@ def settings_for(folder: str, project: str, install: JuliaInstall, rounds: int) 
     )
 
 
-def _two_levels() -> tuple[str, ...]:
-    """The baseline, and the best level up to x86-64-v3 that this machine can build."""
-    here = cpu_flags()
-    able = [name for name, flags in LEVELS.items() if flags <= here and name != "x86-64-v4"]
-    return tuple(dict.fromkeys((able[0], able[-1]))) if able else ("x86-64",)
+def _two_levels(install: JuliaInstall, can: Capabilities) -> tuple[str, ...]:
+    """The baseline, and the best level up to x86-64-v3 that this machine and this Julia can build."""
+    here, rows = cpu_flags(), data_text("targets.toml")
+    able = []
+    for level in ("x86-64", "x86-64-v2", "x86-64-v3"):
+        try:
+            require_targets((target(rows, level, install.probe.version),), install, can, here)
+        except IncompatibleError:
+            break
+        able.append(level)
+    return (able[0], able[-1]) if len(able) > 1 else ("x86-64",)
 
 
 def _headstart() -> tuple[str, ...]:
