@@ -68,6 +68,11 @@ def rows(
             "≤ 1.15",
             f"{hydrate['ratio']:.2f}",
         ),
+        (
+            "resident memory of the launcher while it hydrates",
+            "≤ 40 MB",
+            f"{hydrate['resident_mb']:.0f} MB",
+        ),
         ("publishing the release, against `tar` and `zstd -3 -T0`", "≤ 3", f"{publish['ratio']:.2f}"),
         (
             f"`headstart explain` on {explain['packages']} packages, whole program",
