@@ -183,6 +183,21 @@ def test_a_tree_is_made_what_the_directory_is(server: Stratum0, tmp_path: Path) 
     assert not (there / "sub").exists()
 
 
+def test_links_in_the_repository_are_not_followed(tmp_path: Path) -> None:
+    for name in ("tree", "mounted", "elsewhere/sub"):
+        (tmp_path / name).mkdir(parents=True)
+    root = str(tmp_path / "mounted")
+    (tmp_path / "mounted" / "link").symlink_to(tmp_path / "elsewhere")
+    for change in (
+        Copy(source=str(tmp_path / "tree"), at="/link"),
+        Copy(source=str(tmp_path / "tree"), at="/link/sub/new"),
+        Removal(at="/link/sub"),
+    ):
+        with pytest.raises(StorageError, match=f"/link in {FQRN} is a link"):
+            plan_change(FQRN, root, change, ("", ""))
+    assert plan_change(FQRN, root, Removal(at="/link"), ("", "")).changes == (Removal(at="/link"),)
+
+
 def test_names_in_the_root_stay(server: Stratum0, tmp_path: Path) -> None:
     for name in ("julia", "gone"):
         (Path(server.root) / name).mkdir()
@@ -222,6 +237,9 @@ def test_a_message_never_reaches_the_servers_shell(server: Stratum0, stage: Path
         (["--delete", "/a", "--via", "cvmfs_server"], ConfigurationError),
         (["--delete", "/", "--via", "cvmfs_server", "--fqrn", "a.b"], ConfigurationError),
         (["--delete", "/julia", "--via", "cvmfs_server", "--fqrn", "a.b"], ImmutableError),
+        (["--delete", "//julia", "--via", "cvmfs_server", "--fqrn", "a.b"], ConfigurationError),
+        (["--delete", "/../../tmp/x", "--via", "cvmfs_server", "--fqrn", "a.b"], ConfigurationError),
+        (["--tree", "/", "--at", "/a/../../x", "--via", "cvmfs_server", "--fqrn", "a.b"], ConfigurationError),
         (["--delete", "/a", "--via", "cvmfs_server", "--fqrn", "no-such.example.org"], StorageError),
         (["STAGE", "--via", "cvmfs_server", "-m", "text"], ConfigurationError),
         (["STAGE", "--via", "cvmfs_server", "--dry-run"], StorageError),

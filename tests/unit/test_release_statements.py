@@ -381,6 +381,9 @@ def test_a_statement_is_carried_to_who_must_sign_it(desk: Desk) -> None:
     assert desk.run("channel", "apply", file, "--json") == 0
     assert [each["release"] for each in desk.said()["stated"]] == [OTHER]
     assert desk.stated(OTHER)
+    assert desk.run("channel", "state", f"jets@{OTHER}", "--request", str(desk.root / "none")) == 0
+    assert "nothing is to be signed" in desk.error()
+    assert not (desk.root / "none").exists()
     # Taken twice it changes nothing.
     revision = desk.place.open(publishing.later()).manifest.revision
     assert desk.run("channel", "apply", file) == 0

@@ -98,6 +98,8 @@ def carry_out(
         bundle = make(repository)
         if args.request is None and bundle is not None:
             prove(repository, bundle, now)
+        elif args.request is not None and bundle is None:
+            console.step(f"nothing is to be signed, so {args.request} is not written")
         elif args.request is not None and bundle is not None and not args.dry_run:
             write_bundle(args.request, bundle)
             say_next(console, args.request, bundle)

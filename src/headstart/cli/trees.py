@@ -14,6 +14,7 @@ from headstart.cli.tags import target_of
 from headstart.console import Console
 from headstart.cvmfs.balance import Weights
 from headstart.cvmfs.dirtab import pathspec
+from headstart.cvmfs.entry import valid_path
 from headstart.errors import ConfigurationError, ImmutableError, StorageError
 from headstart.ingest import Recipe
 from headstart.repository import (
@@ -190,6 +191,12 @@ def path_of(word: str) -> bytes:
     if not word.startswith("/"):
         raise ConfigurationError(f"{word} is no path of a repository", hint="it begins with a slash")
     at = os.fsencode(word.rstrip("/"))
+    # Where a transaction is open, `..` would lead out of the repository, and `//julia` past the names below.
+    if not valid_path(at):
+        raise ConfigurationError(
+            f"{word[:300]} is no path of a repository",
+            hint="write it without '.', '..' and double slashes, its names of up to 255 bytes",
+        )
     top = at.split(b"/")[1] if at else b""
     if top in OURS:
         raise ImmutableError(

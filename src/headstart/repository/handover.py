@@ -179,7 +179,7 @@ def plan_change(fqrn: Fqrn, root: str, change: Copy | Removal, naming: tuple[str
 
     Raises:
         ConfigurationError: the description cannot be handed over.
-        StorageError: no such repository is mounted, or the directory is none.
+        StorageError: no such repository is mounted, the directory is none, or a link is on the way to the path.
         UnknownError: the path to remove is not there.
     """
     check_message(naming[1])
@@ -188,9 +188,11 @@ def plan_change(fqrn: Fqrn, root: str, change: Copy | Removal, naming: tuple[str
         case Copy():
             if not os.path.isdir(change.source):
                 raise StorageError(f"{change.source} is no directory", hint="name the tree to be published")
+            _refuse_link(fqrn, root, change.at)
         case Removal():
             if not os.path.lexists(f"{root}{change.at}"):
                 raise UnknownError(f"there is no {change.at} in {fqrn}")
+            _refuse_link(fqrn, root, os.path.dirname(change.at))
     return Handover(fqrn=fqrn, root=root, changes=(change,), tag=naming[0], message=naming[1])
 
 
@@ -251,6 +253,17 @@ def _carry_out(
         there = {path: replace(file, place=plan.root + os.fsdecode(path)) for path, file in tree.files.items()}
         verify(there, tree.expected, workers=2)
     return len(done.out.splitlines())
+
+
+def _refuse_link(fqrn: Fqrn, root: str, at: str) -> None:
+    """Refuse a path with a link in it: ``rsync`` and ``rm`` would follow it, out of the repository too."""
+    while at != "/":
+        if os.path.islink(f"{root}{at}"):
+            raise StorageError(
+                f"{at} in {fqrn} is a link, and nothing can be changed behind it",
+                hint="name the path that it leads to, or remove the link with --delete",
+            )
+        at = os.path.dirname(at)
 
 
 def _make_directories(root: str, at: str) -> None:
