@@ -71,6 +71,7 @@ def of(area: str, **changed: Any) -> list[Finding]:
 def test_a_memory_that_others_may_write_is_told() -> None:
     assert of("memory") == []
     one("memory", Grade.WARNING, "/srv/seen", "neither read", "chmod go-w /srv/seen", distrusted="/srv/seen")
+    one("memory", Grade.WARNING, r"'/srv/se\nen' is", distrusted="/srv/se\nen")
 
 
 def one(area: str, grade: Grade, *words: str, **changed: Any) -> Finding:

@@ -52,11 +52,13 @@ def judge_node(facts: Facts) -> Iterator[Finding]:
     yield from _julia(facts.surroundings)
     yield from _headstart(facts.surroundings)
     if facts.distrusted:
+        # A name may hold anything, and a finding is one line.
+        place = facts.distrusted if facts.distrusted.isprintable() else repr(facts.distrusted)
         yield warning(
             "memory",
-            f"{facts.distrusted} is another user's, or others may write it: what this node has seen is neither "
-            "read from there nor kept there",
-            f"as root: chown root {facts.distrusted}; chmod go-w {facts.distrusted}",
+            f"{place} is another user's, or others may write it: what this node has seen is neither read from "
+            "there nor kept there",
+            f"as root: chown root {place}; chmod go-w {place}",
         )
 
 
