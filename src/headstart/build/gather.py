@@ -1,7 +1,7 @@
 """Reading what a plan is made from: settings, project, Julia, CPU."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from headstart.build.plan import Inputs
@@ -85,7 +85,7 @@ def gather(
 
 
 def require_targets(
-    targets: Iterable[Target], install: JuliaInstall, can: Capabilities, offered: frozenset[str]
+    targets: Sequence[Target], install: JuliaInstall, can: Capabilities, offered: frozenset[str]
 ) -> None:
     """Refuse what this machine or this Julia cannot build, before anything is built.
 
@@ -99,10 +99,11 @@ def require_targets(
         IncompatibleError: a target above this machine's level or this Julia's.
         MissingToolError: Julia's own image cannot be read.
     """
-    own = _own_targets(install, can) if can.own_vectors else ()
     for one in targets:
         require_features(one, offered)
-        if can.own_vectors:
+    if can.own_vectors:
+        own = _own_targets(install, can)
+        for one in targets:
             require_vectors(one, own)
 
 
