@@ -5,7 +5,7 @@ import functools
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,12 +16,25 @@ from headstart.keys import RepositoryKeys, create_keys, load_keys, load_master_k
 from headstart.names import ChannelName, Fqrn
 from headstart.record import canonical
 from headstart.release import Release
-from headstart.repository import AllKeys, Channel, Repository, Settings, create
+from headstart.repository import (
+    AllKeys,
+    Channel,
+    Repository,
+    Settings,
+    TreePublished,
+    Wanted,
+    create,
+    publish_tree,
+)
 from headstart.store import DirectoryStore
 
 NOW = datetime(2026, 11, 22, 20, 15, tzinfo=UTC)
 FQRN = Fqrn("julia.example.org")
 PROD = Channel(name=ChannelName("prod"))
+AT = b"/any"
+"""Where trees are published."""
+HELD = -(10**18)
+"""A slack that reaches beyond whatever the clock says: what is remembered holds."""
 
 
 @functools.cache
@@ -84,6 +97,13 @@ def write_stage(
         canonical({"schema": 1, **{key: str(value) for key, value in said.items()}})
     )
     return made
+
+
+def publish_held(place: Place, tree: Path, **changes: object) -> TreePublished:
+    """Publish a tree with a state that is kept beside the storage."""
+    wanted = Wanted(directory=str(tree), at=AT, state=str(place.root.parent / "state"), slack=HELD)
+    wanted = replace(wanted, **changes)  # type: ignore[arg-type]
+    return publish_tree(place.target, wanted, NOW)
 
 
 def content_of(repository: Repository) -> dict[bytes, Entry | bytes]:

@@ -254,17 +254,22 @@ def test_killed_at_random_moments_nothing_is_ever_wrong(
     assert [path for path in left if (path / ".lock").exists()] == []
 
 
+def publish_next(own: nodes.Site, stage: Path) -> None:
+    """Another release of the stack, which its channel points at from now on."""
+    publishing.write_stage(
+        stage,
+        lambda made: replace(made, id=type(made.id)("fedcba9876543210")),
+        extra={"depot/large": releases.image_content("another", 50_000)},
+    )
+    own.publish(stage)
+
+
 def test_the_next_release_takes_the_place_of_the_one_that_was_started_before(
     node: Node, tmp_path: Path
 ) -> None:
     own = nodes.make_site(tmp_path / "own", image_size=50_000)
     started(node.run(own.storage, own))
-    publishing.write_stage(
-        tmp_path / "next",
-        lambda made: replace(made, id=type(made.id)("fedcba9876543210")),
-        extra={"depot/large": releases.image_content("another", 50_000)},
-    )
-    own.publish(tmp_path / "next")
+    publish_next(own, tmp_path / "next")
     env = {"HEADSTART_CACHE_QUOTA": "100 kB", "HEADSTART_QUIET": ""}
     started(node.run(own.storage, own, env=env))
     (repository,) = json.loads(node.headstart("cache", "status", "--json").stdout)["repositories"]
@@ -275,12 +280,7 @@ def test_a_channel_that_moved_behind_a_server_lets_the_old_release_go(node: Node
     own = nodes.make_site(tmp_path / "own", image_size=50_000)
     with nodes.serving(own.storage) as server:
         started(node.run(server.url, own))
-        publishing.write_stage(
-            tmp_path / "next",
-            lambda made: replace(made, id=type(made.id)("fedcba9876543210")),
-            extra={"depot/large": releases.image_content("another", 50_000)},
-        )
-        own.publish(tmp_path / "next")
+        publish_next(own, tmp_path / "next")
         # Not before the server is to be asked again the channel is seen to have moved.
         (record,) = (node.cache / "launches").iterdir()
         fields = record.read_bytes().split(b"\0")

@@ -18,35 +18,21 @@ import pytest
 import releases
 from headstart.errors import ConfigurationError, IncompatibleError
 from headstart.microarchitecture import flags_of, select
-from headstart.release import ImageRecord
 from headstart.surroundings import look_at_processors
+from levels import ARM, V80, V82, arm_images
 
 archspec = pytest.importorskip("archspec.cpu", reason="archspec is not installed")
 detect = pytest.importorskip("archspec.cpu.detect")
-
-_V80 = frozenset({"asimd", "fp"})
-_V81 = _V80 | {"asimdrdm", "atomics", "crc32"}
-_V82 = _V81 | {"asimddp", "asimdhp", "dcpop", "fphp"}
-_SVE = _V82 | {"bf16", "fcma", "i8mm", "jscvt", "lrcpc", "sve"}
-_V90 = _SVE | {"flagm2", "frint", "sb", "sve2"}
-IMAGES: Mapping[str, frozenset[str]] = {
-    "aarch64": _V80,  # generic
-    "armv8.1-a": _V81,  # generic,+lse,+crc,+rdm
-    "armv8.2-a": _V82,  # ...,+fullfp16,+dotprod,+ccpp: what neoverse-n1, cortex-a76 and apple-m1 have in common
-    "armv8.4-a+sve": _SVE,  # ...,+rcpc,+jsconv,+complxnum,+i8mm,+bf16,+sve: neoverse-v1
-    "armv9-a": _V90,  # ...,+altnzcv,+fptoint,+sb,+sve2: neoverse-n2, neoverse-v2
-}
-"""What each image asks for, the least demanding first."""
 
 CRYPTO = frozenset({"aes", "pmull", "sha1", "sha2"})
 ALWAYS = frozenset({"cpuid", "evtstrm"})
 SVE = frozenset({"sve", "sve2", "svebf16", "svei8mm"})
 OWN: Mapping[str, frozenset[str]] = {
-    "x-gene": _V80,
-    "cortex-a53": _V80 | CRYPTO | {"crc32"},
-    "bcm2711": _V80 | {"crc32"},
-    "cortex-a76": _V82 | CRYPTO | {"lrcpc"},
-    "kunpeng": _V82 | CRYPTO | {"asimdfhm", "fcma", "jscvt"},
+    "x-gene": V80,
+    "cortex-a53": V80 | CRYPTO | {"crc32"},
+    "bcm2711": V80 | {"crc32"},
+    "cortex-a76": V82 | CRYPTO | {"lrcpc"},
+    "kunpeng": V82 | CRYPTO | {"asimdfhm", "fcma", "jscvt"},
     "armv7": frozenset({"half", "thumb", "fastmult", "vfp", "edsp", "neon", "vfpv3", "vfpv4", "idiva", "lpae"}),
 }
 """Processors that archspec's table lacks, or has more of than is sold."""
@@ -157,17 +143,13 @@ BOLD = {
 """Where archspec's name is another processor's."""
 
 
-def images() -> tuple[ImageRecord, ...]:
-    return tuple(releases.image(target, sorted(features)) for target, features in IMAGES.items())
-
-
 def find(title: str) -> Machine:
     return next(one for one in MACHINES if one.title == title)
 
 
 def chosen(text: str) -> str:
     try:
-        return select(flags_of(text), images()).chosen.target
+        return select(flags_of(text), arm_images()).chosen.target
     except IncompatibleError:
         return "none"
 
@@ -190,7 +172,7 @@ def archspecs(one: Machine, monkeypatch: pytest.MonkeyPatch) -> str:
 def level_of(name: str) -> str:
     """The image that all features of one of archspec's names suffice for."""
     here: Any = archspec.TARGETS[name]
-    return chosen(f"Features\t: {' '.join(sorted(here.features | _V80))}\n")
+    return chosen(f"Features\t: {' '.join(sorted(here.features | V80))}\n")
 
 
 @pytest.mark.parametrize("title", TITLES)
@@ -206,7 +188,7 @@ def test_archspec_calls_it_as_expected(title: str, monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("title", TITLES)
 def test_where_archspec_and_the_choice_differ(title: str) -> None:
     one = find(title)
-    theirs, order = level_of(one.archspec), ["none", *IMAGES]
+    theirs, order = level_of(one.archspec), ["none", *ARM]
     if title in ROUGH:
         assert order.index(theirs) < order.index(one.wanted)
     elif one.wanted == "none":
@@ -220,7 +202,7 @@ def test_where_archspec_and_the_choice_differ(title: str) -> None:
 
 def test_the_script_chooses_the_same(tmp_path: Path) -> None:
     full = releases.release(())
-    made = releases.write_stage(tmp_path, replace(full, images=images()), image_size=20)
+    made = releases.write_stage(tmp_path, replace(full, images=arm_images()), image_size=20)
     script = tmp_path / "stacks" / "jets" / str(made.id) / "bin" / "julia"
     env = {"HEADSTART_CPUINFO": str(tmp_path / "cpuinfo"), "PATH": "/usr/bin:/bin"}
 
@@ -234,7 +216,7 @@ def test_the_script_chooses_the_same(tmp_path: Path) -> None:
         if one.wanted == "none":
             assert start().returncode == IncompatibleError.exit_code
         else:
-            assert f": {select(flags, images()).explain()}\n" in start().stderr, one.title
+            assert f": {select(flags, arm_images()).explain()}\n" in start().stderr, one.title
     # The last one of each kind, asked for by name: checked all the same.
     for title, asked, code in (
         ("Graviton 2 (N1)", "armv9-a", IncompatibleError.exit_code),
@@ -245,7 +227,7 @@ def test_the_script_chooses_the_same(tmp_path: Path) -> None:
         done = start(HEADSTART_TARGET=asked)
         assert done.returncode == code, done.stderr
         try:
-            said = select(flags_of(find(title).cpuinfo), images(), asked).explain()
+            said = select(flags_of(find(title).cpuinfo), arm_images(), asked).explain()
         except (IncompatibleError, ConfigurationError) as error:
             said = str(error)
         assert said in done.stderr
@@ -253,7 +235,7 @@ def test_the_script_chooses_the_same(tmp_path: Path) -> None:
 
 def test_a_release_of_the_other_architecture_is_refused_with_the_reason() -> None:
     with pytest.raises(IncompatibleError, match="aarch64 needs asimd fp, which it does not offer"):
-        select(frozenset({"fpu", "sse2", "lm"}), images())
+        select(frozenset({"fpu", "sse2", "lm"}), arm_images())
     with pytest.raises(IncompatibleError, match="x86-64 needs cmov"):
         select(find("Grace (V2)").features, (releases.image("x86-64"),))
 

@@ -5,36 +5,23 @@ after what its people call the processor. ``HEADSTART_TEST_CPUINFO`` names a fol
 each: what they are to get is not known, but Python and the script have to agree on it.
 """
 
-import functools
 import os
 import subprocess
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import releases
-from headstart.datafiles import data_text
 from headstart.errors import IncompatibleError
-from headstart.julia import JuliaVersion, target
-from headstart.microarchitecture import LEVELS, flags_of, select
+from headstart.microarchitecture import flags_of, select
 from headstart.release import ImageRecord
+from levels import arm_images, x86_images
 
 archspec = pytest.importorskip("archspec", reason="archspec is not installed")
 
 PLACE = Path(archspec.__file__).parent / "json" / "tests" / "targets"
 JULIA = "1.12.2"
-_V81 = "asimd fp asimdrdm atomics crc32"
-_V82 = f"{_V81} asimddp asimdhp dcpop fphp"
-ARM: Mapping[str, str] = {
-    "aarch64": "asimd fp",
-    "armv8.1-a": _V81,
-    "armv8.2-a": _V82,
-    "armv8.4-a+sve": f"{_V82} bf16 fcma i8mm jscvt lrcpc sve",
-}
-"""What images for Arm would ask for, the least demanding first."""
-
 WANTED = {
     "linux-scientific7-k10": "x86-64",
     "linux-scientificfermi6-bulldozer": "x86-64-v2", "linux-rhel6-piledriver": "x86-64-v2",
@@ -53,10 +40,10 @@ WANTED = {
     "linux-amazon-neoverse_n1": "armv8.2-a", "linux-asahi-m1": "armv8.2-a", "linux-asahi-m2": "armv8.2-a",
     "linux-ubuntu22.04-ampere1": "armv8.2-a", "linux-ubuntu22.04-ampere1a": "armv8.2-a",
     "linux-amazon-neoverse_v1": "armv8.4-a+sve", "linux-rhel8-neoverse_v1": "armv8.4-a+sve",
-    "linux-rhel9-neoverse_n2": "armv8.4-a+sve", "linux-ubuntu22.04-neoverse_n2": "armv8.4-a+sve",
-    "linux-rhel9-neoverse_v2": "armv8.4-a+sve", "linux-ubuntu22.04-neoverse_v2": "armv8.4-a+sve",
-    "linux-unknown-neoverse_v2": "armv8.4-a+sve", "linux-ubuntu24.04-neoverse_v3ae": "armv8.4-a+sve",
-    "linux-ubuntu26.04-olympus": "armv8.4-a+sve",
+    "linux-rhel9-neoverse_n2": "armv9-a", "linux-ubuntu22.04-neoverse_n2": "armv9-a",
+    "linux-rhel9-neoverse_v2": "armv9-a", "linux-ubuntu22.04-neoverse_v2": "armv9-a",
+    "linux-unknown-neoverse_v2": "armv9-a", "linux-ubuntu24.04-neoverse_v3ae": "armv9-a",
+    "linux-ubuntu26.04-olympus": "armv9-a",
     "linux-centos7-power8le": "none", "linux-rhel8-power9": "none", "linux-unknown-power10": "none",
     "linux-sifive-u74mc": "none", "linux-spacemit-x60": "none", "linux-debian13-x60": "none",
 }  # fmt: skip
@@ -76,12 +63,9 @@ def captures() -> dict[str, Path]:
 CAPTURES = captures()
 
 
-@functools.cache
 def images() -> tuple[ImageRecord, ...]:
     """A release for both kinds of machine: a feature of one is never a feature of the other."""
-    table, version = data_text("targets.toml"), JuliaVersion.parse(JULIA)
-    known = tuple(releases.image(level, target(table, level, version).features) for level in LEVELS)
-    return known + tuple(releases.image(name, sorted(words.split())) for name, words in ARM.items())
+    return x86_images(JULIA) + arm_images()
 
 
 def text_of(name: str) -> str:

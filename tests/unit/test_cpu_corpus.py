@@ -5,7 +5,6 @@ machine's are a processor's less what its hypervisor hides. The images are those
 Julia, so what counts is what their code uses, and not only their level's name.
 """
 
-import functools
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +13,9 @@ from typing import Any
 import pytest
 
 import releases
-from headstart.datafiles import data_text
 from headstart.errors import IncompatibleError
-from headstart.julia import JuliaVersion, target
 from headstart.microarchitecture import LEVELS, flags_of, select
-from headstart.release import ImageRecord
+from levels import x86_images
 
 archspec = pytest.importorskip("archspec.cpu", reason="archspec is not installed")
 detect = pytest.importorskip("archspec.cpu.detect")
@@ -138,12 +135,6 @@ MACHINES = [*PROCESSORS, *(one.title for one in MASKED)]
 JULIAS = ["1.10.6", "1.12.2"]
 
 
-@functools.cache
-def images(julia: str) -> tuple[ImageRecord, ...]:
-    table, version = data_text("targets.toml"), JuliaVersion.parse(julia)
-    return tuple(releases.image(level, target(table, level, version).features) for level in LEVELS)
-
-
 def processor_of(machine: str) -> tuple[str, frozenset[str], str, str]:
     """Archspec's name, what is hidden of it, the image that it is to get, and what archspec calls that."""
     for one in MASKED:
@@ -167,7 +158,7 @@ def cpuinfo_of(machine: str) -> str:
 
 def chosen(text: str, julia: str) -> str:
     try:
-        return select(flags_of(text), images(julia)).chosen.target
+        return select(flags_of(text), x86_images(julia)).chosen.target
     except IncompatibleError:
         return "none"
 
@@ -214,7 +205,7 @@ def test_where_archspec_and_the_choice_differ(
 @pytest.mark.parametrize("julia", JULIAS)
 def test_the_script_chooses_the_same(tmp_path: Path, julia: str) -> None:
     full = releases.release(tuple(LEVELS))
-    made = releases.write_stage(tmp_path, replace(full, images=images(julia)), image_size=20)
+    made = releases.write_stage(tmp_path, replace(full, images=x86_images(julia)), image_size=20)
     script = tmp_path / "stacks" / "jets" / str(made.id) / "bin" / "julia"
     for machine in MACHINES:
         text = cpuinfo_of(machine)
@@ -224,7 +215,7 @@ def test_the_script_chooses_the_same(tmp_path: Path, julia: str) -> None:
         if chosen(text, julia) == "none":
             assert done.returncode == IncompatibleError.exit_code
         else:
-            assert f": {select(flags_of(text), images(julia)).explain()}\n" in done.stderr, machine
+            assert f": {select(flags_of(text), x86_images(julia)).explain()}\n" in done.stderr, machine
 
 
 def test_the_corpus_is_large_enough() -> None:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,14 +13,10 @@ from headstart.cli import main
 from headstart.cvmfs.balance import Weights
 from headstart.cvmfs.entry import File
 from headstart.errors import ConfigurationError, StorageError
-from headstart.repository import TreePublished, Wanted, publish_tree
-from publishing import FQRN, NOW, Place, content_of, copy_keys, new_repository
+from headstart.repository import TreePublished
+from publishing import AT, FQRN, Place, content_of, copy_keys, new_repository, publish_held
 
 __all__ = ["quick_disk"]
-
-AT = b"/any"
-HELD = -(10**18)
-"""A slack that reaches beyond whatever the clock says: what is remembered holds."""
 
 
 @pytest.fixture
@@ -43,9 +38,7 @@ def tree(tmp_path: Path) -> Path:
 
 
 def run(place: Place, tree: Path, *only: str, **changes: object) -> TreePublished:
-    wanted = Wanted(directory=str(tree), at=AT, state=str(place.root.parent / "state"), slack=HELD)
-    wanted = replace(wanted, only=frozenset(map(os.fsencode, only)), **changes)  # type: ignore[arg-type]
-    return publish_tree(place.target, wanted, NOW)
+    return publish_held(place, tree, only=frozenset(map(os.fsencode, only)), **changes)
 
 
 def in_step(place: Place, tree: Path, **changes: object) -> None:

@@ -27,16 +27,13 @@ from headstart.cvmfs.entry import (
 from headstart.cvmfs.objects import Algorithm, Kind, ObjectName
 from headstart.errors import CorruptError, LockedError, MissingToolError, StorageError, UnknownError
 from headstart.ingest import Ingestion, Recipe
-from headstart.repository import Means, Settings, TreePublished, Wanted, delete_path, publish_tree
+from headstart.repository import Means, Settings, Wanted, delete_path, publish_tree
 from headstart.tree import AS_IT_IS, Manners, Source
 from headstart.treestate import looks_of
-from publishing import NOW, Place, content_of, new_repository
+from publishing import AT, HELD, NOW, Place, content_of, new_repository
+from publishing import publish_held as run
 
 __all__ = ["quick_disk"]
-
-AT = b"/any"
-HELD = -(10**18)
-"""A slack that reaches beyond whatever the clock says: what is remembered holds."""
 
 
 @pytest.fixture
@@ -48,13 +45,6 @@ def place(quick_disk: Path) -> Place:
 def tree(tmp_path: Path) -> Path:
     (tmp_path / "tree").mkdir()
     return tmp_path / "tree"
-
-
-def run(place: Place, tree: Path, **changes: object) -> TreePublished:
-    """Publish a tree with a state that is kept beside it."""
-    wanted = Wanted(directory=str(tree), at=AT, state=str(place.root.parent / "state"), slack=HELD)
-    wanted = replace(wanted, **changes)  # type: ignore[arg-type]
-    return publish_tree(place.target, wanted, NOW)
 
 
 def fill(tree: Path) -> None:
