@@ -66,7 +66,9 @@ def rows(
         (
             "hydrating the image, against a bare inflate, hash, write loop",
             "≤ 1.15",
-            f"{hydrate['ratio']:.2f}",
+            f"{hydrate['ratio']:.2f} with the server on the same cores (a bare loop that fetches, too: "
+            f"{hydrate['ratio_fetching']:.2f})"
+            + (f"; {hydrate['apart_ratio']:.2f} with it on its own" if "apart_ratio" in hydrate else ""),
         ),
         (
             "resident memory of the launcher while it hydrates",

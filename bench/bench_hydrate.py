@@ -3,15 +3,19 @@
     python bench/bench_hydrate.py [--image FILE] [--rounds N] [--server nginx|python]
 
 The bare loop reads each object from the disk, inflates it, hashes it (SHA-256) and writes its content at its
-place, with as many threads as there are cores; it fetches, verifies and records nothing. Hydration proves the
-repository's state, looks the image up, fetches with several threads, compares every object with its name,
-hashes the file, and places it. The server runs on the same cores. Runs alternate, A B A B; medians go to stdout
-as one JSON object, with the most memory that ``headstart run`` has while it does the same. Without ``--image``
-the stock Julia's system image is taken, else 160 MB like it.
+place, in pieces that stay in the processor's own memory, with as many threads as there are cores; it fetches,
+verifies and records nothing. (A loop over whole objects takes a third longer or not, as the allocator pleases.)
+Hydration proves the repository's state, looks the image up, fetches, hashes the file in order, and places it.
+It is measured twice, where there are several cores: with the server on the same cores, and with the server on
+one core, as if on another machine, and all else on the others. The second bare loop, which also fetches, says
+how much of the difference is HTTP. Runs alternate, A B C A B C; medians go to stdout as one JSON object, with
+the most memory that ``headstart run`` has while it does the same. Without ``--image`` the stock Julia's system
+image is taken, else 160 MB like it.
 """
 
 import argparse
 import hashlib
+import http.client
 import json
 import os
 import shutil
@@ -19,8 +23,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +33,7 @@ from pathlib import Path
 from headstart import hydrate
 from headstart.arrival import Part
 from headstart.cache import Cache
-from headstart.inflating import ENGINE, inflate
+from headstart.inflating import ENGINE, Inflater
 from headstart.keys import create_keys, load_master_key
 from headstart.loopback import LoopbackServer
 from headstart.names import ChannelName, Fqrn, JuliaName, ReleaseId, Sha256, StackName
@@ -41,6 +46,7 @@ from headstart.repository import AllKeys, Channel, create, publish
 from headstart.source import Anchors, Opened, open_source, parse
 from headstart.stage import open_stage
 from headstart.store import DirectoryStore
+from headstart.stratum import PIECE
 
 FQRN = Fqrn("julia.example.org")
 HOME = f"stacks/jets/{'0' * 16}"
@@ -107,8 +113,9 @@ def serving(root: Path, kind: str) -> Iterator[str]:
         with LoopbackServer(str(root / "storage"), FQRN) as server:
             yield server.url
         return
-    (root / "www" / "cvmfs").mkdir(parents=True)
-    (root / "www" / "cvmfs" / str(FQRN)).symlink_to(root / "storage")
+    if not (root / "www").exists():
+        (root / "www" / "cvmfs").mkdir(parents=True)
+        (root / "www" / "cvmfs" / str(FQRN)).symlink_to(root / "storage")
     for path in (root, *(root / "storage").rglob("*")):
         path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
     port = 18080 + os.getpid() % 1000
@@ -198,22 +205,91 @@ def resident(root: Path, url: str) -> float:
     return int(done.stdout) * 1024 / 1e6
 
 
-def bare(root: Path, parts: tuple[Part, ...], workers: int) -> float:
-    """Seconds to inflate, hash and write the same objects."""
+Read = Callable[[Part, memoryview], Iterator[memoryview]]
+"""Gives an object in pieces, each in the place of the one before it."""
+
+
+def from_disk(root: Path) -> Read:
+    def read(part: Part, buffer: memoryview) -> Iterator[memoryview]:
+        with open(root / "storage" / part.name.path, "rb", buffering=0) as file:
+            while size := file.readinto(buffer):
+                yield buffer[:size]
+
+    return read
+
+
+def from_server(url: str) -> Read:
+    server, _, path = url.removeprefix("http://").partition("/")
+    mine = threading.local()
+
+    def read(part: Part, buffer: memoryview) -> Iterator[memoryview]:
+        if not hasattr(mine, "connection"):
+            mine.connection = http.client.HTTPConnection(server)
+        mine.connection.request("GET", f"/{path}/{part.name.path}")
+        answer = mine.connection.getresponse()
+        while size := answer.readinto(buffer):
+            yield buffer[:size]
+
+    return read
+
+
+def bare(root: Path, parts: tuple[Part, ...], read: Read) -> float:
+    """Seconds to read, inflate, hash and write the same objects."""
     place = root / "bare"
     start = time.perf_counter()
     descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
 
     def one(part: Part) -> None:
-        content = inflate((root / "storage" / part.name.path).read_bytes(), limit=part.size, what="object")
-        hashlib.sha256(content).digest()
-        os.pwrite(descriptor, content, part.offset)
+        inflater = Inflater(limit=part.size, what="object")
+        digest = hashlib.sha256()
+        offset = part.offset
+        for piece in read(part, memoryview(bytearray(PIECE))):
+            for content in inflater.feed(piece):
+                digest.update(content)
+                offset += os.pwrite(descriptor, content, offset)
+        for content in inflater.rest():
+            digest.update(content)
+            offset += os.pwrite(descriptor, content, offset)
 
-    in_parallel(parts, one, workers=workers)
+    in_parallel(parts, one, workers=len(os.sched_getaffinity(0)))
     os.close(descriptor)
     seconds = time.perf_counter() - start
+    assert place.stat().st_size == sum(part.size for part in parts)
     place.unlink()
     return seconds
+
+
+def compare(root: Path, parts: tuple[Part, ...], url: str, rounds: int) -> dict[str, float]:
+    """Hydration, the bare loop, and the bare loop that fetches, in turn."""
+    ways: dict[str, Callable[[], float]] = {
+        "hydrate_s": lambda: hydrated(root, url),
+        "bare_s": lambda: bare(root, parts, from_disk(root)),
+        "bare_fetching_s": lambda: bare(root, parts, from_server(url)),
+    }
+    found: list[dict[str, float]] = []
+    for number in range(rounds + 1):
+        found.append({name: way() for name, way in ways.items()})
+        said = ", ".join(f"{name.removesuffix('_s')} {seconds:.3f} s" for name, seconds in found[-1].items())
+        sys.stderr.write(f"{said}{'' if number else ' (not counted)'}\n")
+    counted = found[1:]
+    return {
+        **{name: round(statistics.median(one[name] for one in counted), 4) for name in ways},
+        "ratio": round(statistics.median(one["hydrate_s"] / one["bare_s"] for one in counted), 3),
+        "ratio_fetching": round(
+            statistics.median(one["hydrate_s"] / one["bare_fetching_s"] for one in counted), 3
+        ),
+    }
+
+
+@contextmanager
+def on(cores: set[int]) -> Iterator[None]:
+    """This thread, and what it starts, on these cores only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def stand_in(root: Path) -> Path:
@@ -245,7 +321,7 @@ def main() -> int:
         "--server", choices=["nginx", "python"], default="nginx" if shutil.which("nginx") else "python"
     )
     args = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
+    cores = os.sched_getaffinity(0)
     with tempfile.TemporaryDirectory(prefix="headstart-bench-") as folder:
         root = Path(folder)
         image = find_image(args.image, root)
@@ -253,29 +329,25 @@ def main() -> int:
         planned, release = hydration(prove(root, str(root / "storage")))
         (unit,) = planned.units
         parts = unit.files["sys.so"].parts
-        rounds = []
         with serving(root, args.server) as url:
-            hydrated(root, url)
-            bare(root, parts, cores)
-            for _ in range(args.rounds):
-                rounds.append((hydrated(root, url), bare(root, parts, cores)))
-                sys.stderr.write(f"hydrate {rounds[-1][0]:.3f} s, bare {rounds[-1][1]:.3f} s\n")
+            shared = compare(root, parts, url, args.rounds)
             most = max(resident(root, url) for _ in range(3))
-        ours = statistics.median(pair[0] for pair in rounds)
-        theirs = statistics.median(pair[1] for pair in rounds)
-        stored = sum((root / "storage" / part.name.path).stat().st_size for part in parts)
+        apart = {}
+        if len(cores) > 1:
+            other = {min(cores)}
+            with on(other), serving(root, args.server) as url, on(cores - other):
+                apart = compare(root, parts, url, args.rounds)
         said = {
             "image_bytes": release.images[0].size,
-            "stored_bytes": stored,
+            "stored_bytes": sum((root / "storage" / part.name.path).stat().st_size for part in parts),
             "objects": len(parts),
-            "cores": cores,
+            "cores": len(cores),
             "server": args.server,
             "engine": ENGINE,
             "rounds": args.rounds,
-            "hydrate_s": round(ours, 4),
-            "bare_s": round(theirs, 4),
-            "ratio": round(statistics.median(a / b for a, b in rounds), 3),
             "bar": 1.15,
+            **shared,
+            **{f"apart_{name}": value for name, value in apart.items()},
             "resident_mb": round(most, 1),
             "resident_bar_mb": 40,
         }

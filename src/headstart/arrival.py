@@ -1,5 +1,6 @@
 """A file on its way into the cache: parts are written where they belong and hashed in order as they arrive."""
 
+import errno
 import hashlib
 import os
 import threading
@@ -57,7 +58,7 @@ class Arrival:
         self._hash = hashlib.sha256()
         self._hashed = 0
         self._hashing = False
-        self._kept = False
+        self._finished = False
         self._ready: dict[int, int] = {}
 
     def write(self, content: bytes | memoryview, offset: int) -> None:
@@ -68,11 +69,24 @@ class Arrival:
             written = os.pwrite(self._descriptor, view, offset)
             view, offset = view[written:], offset + written
 
-    def arrived(self, part: Part) -> None:
-        """Take a part that is whole and right, and hash what can be hashed now."""
+    def hash_before(self, part: Part) -> "hashlib._Hash | None":
+        """The hash of all that comes before a part, where that is known: it can be hashed on its way then."""
+        with self._lock:
+            return self._hash.copy() if self._hashed == part.offset and not self._hashing else None
+
+    def arrived(self, part: Part, hashed: "hashlib._Hash | None") -> None:
+        """Take a part that is whole, and hash what can be hashed now.
+
+        Args:
+            part: the part.
+            hashed: the hash of all up to its end, where ``hash_before`` has given a beginning.
+        """
         self._open()
         with self._lock:
-            self._ready[part.offset] = part.size
+            if hashed is None:
+                self._ready[part.offset] = part.size
+            else:
+                self._hash, self._hashed = hashed, part.offset + part.size
             if self._hashing:
                 return
             self._hashing = True
@@ -96,31 +110,26 @@ class Arrival:
                     self._hashing = False
                     return
             end = self._hashed + size
+            block = memoryview(bytearray(min(_BLOCK, size)))
             while self._hashed < end:
-                block = os.pread(self._descriptor, min(_BLOCK, end - self._hashed), self._hashed)
-                if not block:
-                    raise CorruptError(f"{self.wanted.path} was cut short while it was written")
-                self._hash.update(block)
-                self._hashed += len(block)
+                count = os.preadv(self._descriptor, (block[: end - self._hashed],), self._hashed)
+                if not count:
+                    raise OSError(errno.EIO, "cut short while it was written", self._path)
+                self._hash.update(block[:count])
+                self._hashed += count
 
-    def finish_if_whole(self) -> None:
-        """Keep the file, if this was its last part.
-
-        Raises:
-            CorruptError: it is not the file that the release records.
-        """
+    def finish_if_whole(self) -> bool:
+        """Keep the file, if this was its last part; False when it is not the file that the release records."""
         record = self.wanted.record
         with self._lock:
-            if self._kept or self._hashing or self._hashed != record.size:
-                return
-            self._kept = True
+            if self._finished or self._hashing or self._hashed != record.size:
+                return True
+            self._finished = True
         if self._hash.hexdigest() != record.sha256.hex:
-            raise CorruptError(
-                f"{self.wanted.path} does not have the SHA-256 that the release records",
-                hint="the repository's catalogs and the release contradict each other: tell its owner",
-            )
+            return False
         self._work.keep(self._descriptor, self._path, record, self.wanted.mtime)
         self.close()
+        return True
 
     def close(self) -> None:
         """Let go of the file, kept or not."""
@@ -133,8 +142,7 @@ class Arrival:
 class Landing:
     """A part on its way to its place: takes an object as stored, undoes its compression, and writes.
 
-    A sink (``stratum.Sink``). What it writes may be wrong until the object has been compared with its name; if
-    it is, the next answer is written over it.
+    A sink (``stratum.Sink``). What it writes may be wrong; if it is, the next answer is written over it.
     """
 
     def __init__(self, arrival: Arrival, part: Part) -> None:
@@ -146,6 +154,7 @@ class Landing:
     def begin(self) -> None:
         """Start anew."""
         self._size = 0
+        self._hash = self._arrival.hash_before(self._part)
         self._fault: CorruptError | None = None
         self._inflater = Inflater(limit=self._part.size, what=self._what)
 
@@ -157,14 +166,14 @@ class Landing:
             try:
                 self._write(self._inflater.feed(piece))
             except CorruptError as error:
-                # Only the name can tell whether to ask for another copy, so the rest is waited for.
+                # The rest is waited for, lest it be taken for the next answer: the object's name decides.
                 self._fault = error
 
     def end(self) -> None:
-        """The object has its name's bytes: they are the part, if they are what the catalog says.
+        """The object has come whole: its part has arrived, if that can be its content.
 
         Raises:
-            CorruptError: they are not.
+            CorruptError: it cannot.
         """
         if self._fault is not None:
             raise self._fault
@@ -172,10 +181,12 @@ class Landing:
             self._write(self._inflater.rest())
         if self._size != self._part.size:
             raise CorruptError(f"{self._what} has {self._size} bytes of content, not {self._part.size}")
-        self._arrival.arrived(self._part)
+        self._arrival.arrived(self._part, self._hash)
 
     def _write(self, contents: Iterator[bytes | memoryview]) -> None:
         for content in contents:
             at, self._size = self._part.offset + self._size, self._size + len(content)
             if self._size <= self._part.size:
                 self._arrival.write(content, at)
+                if self._hash is not None:
+                    self._hash.update(content)

@@ -1,22 +1,24 @@
-"""Hydration: bring what one image of a release needs into the node's cache, verified twice.
+"""Hydration: bring what one image of a release needs into the node's cache, verified.
 
 Theory of operation. ``plan`` is pure: it takes the records of a release and its Julia, drops what a launch does
 not need (other images, the stock system image, manuals, headers, tests), looks every remaining file up in the
 verified catalogs, and says which objects that takes. ``apply`` fetches them with several threads, in pieces
-that go through one after the other, so that memory holds some pieces and no object: each is hashed for the
-object's name, inflated no further than the catalog says, and written at its offset. What was written counts for
-nothing before the object's hash is its name; another answer is written over it. Each file's SHA-256 is computed
-in the order of its bytes as its objects arrive and must be the one that the release records. Only then does the
-file get its name in the cache, and only when all of a unit's files are there, the unit its place.
+that go through one after the other, so that memory holds some pieces and no object: each is inflated no further
+than the catalog says, and written at its offset. Each file's SHA-256 is computed in the order of its bytes and
+must be the one that the release records. Only then does the file get its name in the cache, and only when all
+of a unit's files are there, the unit its place.
 
-The two checks have different anchors: the object's name comes from the repository's signed catalogs (SHA-1 or
-SHAKE-128), the SHA-256 from ``release.json``, whose own digest comes from the channel's signature.
+The SHA-256 comes from ``release.json``, which is itself compared with its name in the repository's signed
+catalogs and with the digest that the channel or a statement signs: it vouches for every byte, so an object is
+not hashed for its own name, too (SHA-1 or SHAKE-128, which is a tenth of the work). Only where an object does
+not inflate to its size, or a file does not have its SHA-256, names are compared: they say whose copy is the
+damaged one, and it is asked for past the caches on the way and from the other servers (docs/adr/0020).
 """
 
 import hashlib
 import os
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -42,7 +44,9 @@ from headstart.release import (
 from headstart.stratum import Sink
 
 WORKERS: Final = 6
-"""Threads that fetch: more than cores, because some of them wait for the network."""
+"""Threads that fetch, at most: more than cores where they wait for the network."""
+_LARGE: Final = 8 << 20
+"""Bytes of content from which a part is large: most chunks have no more than half of it."""
 
 
 Needed = tuple[tuple[str, tuple[str, ...]], ...]
@@ -56,7 +60,10 @@ class Source(Protocol):
         """The entry at a path; UnknownError when there is none."""
 
     def pour(self, name: ObjectName, sink: Sink, *, limit: int) -> None:
-        """An object's bytes as stored, which are its name's when this returns; safe from several threads."""
+        """What comes for an object, not compared with its name; safe from several threads."""
+
+    def pour_again(self, name: ObjectName, sink: Sink, *, limit: int) -> None:
+        """An object's bytes past all caches, which are its name's when this returns; likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,24 +352,53 @@ def _fetch_files(
 def _fetch(
     missing: tuple[Wanted, ...], source: Source, work: Workplace, workers: int, progress: Callable[[int], None]
 ) -> None:
-    tasks: list[tuple[Arrival, Part]] = []
-    for item in missing:
-        arrival = Arrival(item, work)
-        tasks += [(arrival, part) for part in item.parts]
-
-    def fetch(task: tuple[Arrival, Part]) -> None:
-        arrival, part = task
+    def fetch(arrival: Arrival, part: Part) -> None:
         landing = Landing(arrival, part)
-        source.pour(part.name, landing, limit=part.limit)
-        landing.end()
+        try:
+            source.pour(part.name, landing, limit=part.limit)
+            landing.end()
+        except CorruptError:
+            fetch_again(arrival, part)
         progress(part.size)
-        arrival.finish_if_whole()
+
+    def fetch_again(arrival: Arrival, part: Part) -> None:
+        landing = Landing(arrival, part)
+        source.pour_again(part.name, landing, limit=part.limit)
+        landing.end()
+
+    wrong = _bring(missing, work, fetch, workers)
+    if wrong := _bring(wrong, work, fetch_again, workers):
+        raise CorruptError(
+            f"{wrong[0].path} does not have the SHA-256 that the release records",
+            hint="the repository's catalogs and the release contradict each other: tell its owner",
+        )
+
+
+def _bring(
+    missing: Sequence[Wanted], work: Workplace, fetch: Callable[[Arrival, Part], None], workers: int
+) -> list[Wanted]:
+    """Have files put together and kept; those that are not what the release records are returned, not kept."""
+    tasks = [
+        (arrival, part)
+        for arrival in (Arrival(item, work) for item in missing)
+        for part in arrival.wanted.parts
+    ]
+    # A file is hashed in order, by one thread at a time: begun among the last, a large one, or a large part of
+    # it, would keep one at work while the others are done.
+    tasks.sort(key=lambda task: (-(task[0].wanted.record.size // _LARGE), task[1].size < _LARGE))
+    wrong: list[Wanted] = []
+
+    def bring(task: tuple[Arrival, Part]) -> None:
+        fetch(*task)
+        if not task[0].finish_if_whole():
+            wrong.append(task[0].wanted)
 
     try:
-        in_parallel(tasks, fetch, workers=workers)
+        in_parallel(tasks, bring, workers=workers, at_first=len(os.sched_getaffinity(0)))
     finally:
         for arrival, _ in tasks:
             arrival.close()
+    return wrong
 
 
 def _intact(unit: UnitPlan, place: str, workers: int) -> bool:

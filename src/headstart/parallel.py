@@ -1,49 +1,80 @@
 """Doing many things with a few threads; ``concurrent.futures`` takes too long to import before a launch."""
 
 import threading
+import time
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 _PATIENCE: Final = 5.0
 """Seconds to wait for each thread when interrupted."""
+_WORTH_IT: Final = 0.001
+"""Seconds of waiting below which another thread would be more in the way than of use."""
 _Task = TypeVar("_Task")
 
 
-def in_parallel(tasks: Sequence[_Task], do: Callable[[_Task], None], *, workers: int) -> None:
+def in_parallel(
+    tasks: Sequence[_Task], do: Callable[[_Task], None], *, workers: int, at_first: int | None = None
+) -> None:
     """Do all tasks, begun in their order, several at a time; the first error ends it and is raised.
 
     Args:
         tasks: what to do it with.
         do: called from several threads.
         workers: how many of them at most.
+        at_first: how many of them to begin with: each that finds itself waiting, not working, brings another.
+            Threads that work are best as many as there are cores, since more of them take turns, and what is
+            begun first ends late; threads that wait for somebody's answer are best many.
     """
-    following = iter(tasks)
-    lock = threading.Lock()
-    failures: list[BaseException] = []
+    _Team(tasks, do, min(workers, len(tasks))).run(at_first or workers)
 
-    def work() -> None:
-        while not failures:
-            with lock:
-                task = next(following, None)
+
+class _Team(Generic[_Task]):
+    """Threads that take one task after the other, until there is none or one has failed."""
+
+    def __init__(self, tasks: Sequence[_Task], do: Callable[[_Task], None], most: int) -> None:
+        self._following = iter(tasks)
+        self._do = do
+        self._most = most
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._failures: list[BaseException] = []
+
+    def _grow(self) -> None:
+        """Have one more thread, if there may be one."""
+        with self._lock:
+            if len(self._threads) < self._most and not self._failures:
+                thread = threading.Thread(target=self._work, daemon=True)
+                thread.start()
+                self._threads.append(thread)
+
+    def run(self, at_first: int) -> None:
+        """Begin with some, wait for all, also for those that come meanwhile, and raise the first error."""
+        try:
+            for _ in range(at_first):
+                self._grow()
+            for thread in self._threads:
+                thread.join()
+        except BaseException as error:
+            # Interrupted while waiting: have the others stop before what they work on goes away.
+            self._failures.append(error)
+            for thread in self._threads:
+                thread.join(_PATIENCE)
+            raise
+        if self._failures:
+            raise self._failures[0]
+
+    def _work(self) -> None:
+        while not self._failures:
+            with self._lock:
+                task = next(self._following, None)
             if task is None:
                 return
+            begun, worked = time.monotonic(), time.thread_time()
             try:
-                do(task)
+                self._do(task)
             except BaseException as error:  # noqa: BLE001  # raised again by the thread that waits
-                failures.append(error)
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(workers, len(tasks)))]
-    try:
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    except BaseException as error:
-        # Interrupted while waiting: have the others stop before what they work on goes away.
-        failures.append(error)
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join(_PATIENCE)
-        raise
-    if failures:
-        raise failures[0]
+                self._failures.append(error)
+            worked = time.thread_time() - worked
+            waited = time.monotonic() - begun - worked
+            if waited > max(worked, _WORTH_IT):
+                self._grow()

@@ -346,12 +346,20 @@ class Snapshot:
         return fetch_object(self._stratum, name, limit=limit)
 
     def pour(self, name: ObjectName, sink: Sink, *, limit: int) -> None:
-        """An object's bytes as stored into a sink; when this returns, they are those of its name.
+        """What comes for an object into a sink: nobody has compared it with its name.
 
         Raises:
             CorruptError, MissingError, UnavailableError: as ``stored``; and whatever the sink raises.
         """
-        pour_object(self._stratum, name, sink, limit=limit)
+        self._stratum.pour(name.path, sink, limit=limit)
+
+    def pour_again(self, name: ObjectName, sink: Sink, *, limit: int) -> None:
+        """An object's bytes as stored into a sink, after bad ones; when this returns, they are its name's.
+
+        Raises:
+            CorruptError, MissingError, UnavailableError: as ``stored``; and whatever the sink raises.
+        """
+        pour_anew(self._stratum, name, sink, limit=limit)
 
     def history(self) -> History | None:
         """The tags, where the repository keeps them.
@@ -423,16 +431,13 @@ def fetch_object(stratum: Stratum, name: ObjectName, *, limit: int) -> bytes:
         return from_any(stratum, lambda source: _fetch_once(source, name, limit=limit, fresh=True))
 
 
-def pour_object(stratum: Stratum, name: ObjectName, sink: Sink, *, limit: int) -> None:
-    """The same as ``fetch_object`` into a sink, which begins anew with each answer.
+def pour_anew(stratum: Stratum, name: ObjectName, sink: Sink, *, limit: int) -> None:
+    """An object into a sink, past the caches on the way, from each server until it is that of its name.
 
     Raises:
         CorruptError, MissingError, UnavailableError: as ``fetch_object``; and whatever the sink raises.
     """
-    try:
-        _pour_once(stratum, name, sink, limit=limit, fresh=False)
-    except CorruptError:
-        from_any(stratum, lambda source: _pour_once(source, name, sink, limit=limit, fresh=True))
+    from_any(stratum, lambda source: _pour_once(source, name, sink, limit=limit))
 
 
 def from_any(stratum: Stratum, ask: Callable[[Stratum], T]) -> T:
@@ -473,9 +478,9 @@ class _Hashed:
         self._sink.take(piece)
 
 
-def _pour_once(stratum: Stratum, name: ObjectName, sink: Sink, *, limit: int, fresh: bool) -> None:
+def _pour_once(stratum: Stratum, name: ObjectName, sink: Sink, *, limit: int) -> None:
     hashed = _Hashed(name.digest.algorithm, sink)
-    stratum.pour(name.path, hashed, limit=limit, fresh=fresh)
+    stratum.pour(name.path, hashed, limit=limit, fresh=True)
     name.check_digest(hashed.running.digest(), hashed.running.size)
 
 

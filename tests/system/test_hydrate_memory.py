@@ -27,7 +27,6 @@ from headstart.cvmfs.objects import Digest, Kind, ObjectName
 from headstart.hydrate import Hydration, UnitPlan, apply
 from headstart.names import Fqrn, Sha256
 from headstart.release import FileRecord
-from headstart.snapshot import pour_object
 from headstart.webstratum import HttpStratum
 
 url, directory, compression, files = json.loads(sys.argv[1])
@@ -37,7 +36,7 @@ class Source:
     def lookup(self, path):
         raise AssertionError
     def pour(self, name, sink, *, limit):
-        pour_object(stratum, name, sink, limit=limit)
+        stratum.pour(name.path, sink, limit=limit)
 
 def wanted(path, digest, sha256, size):
     name = ObjectName(digest=Digest.parse(digest), kind=Kind.FILE)

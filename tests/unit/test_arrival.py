@@ -1,4 +1,4 @@
-"""Parts on their way: what a bad answer left is written over, and only the name says whether to ask again."""
+"""Parts on their way: what a bad answer left is written over by the next."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from headstart.cvmfs.objects import Algorithm, Kind, ObjectName
 from headstart.errors import CorruptError
 from headstart.names import Fqrn, Sha256
 from headstart.release import FileRecord
-from headstart.snapshot import pour_object
+from headstart.snapshot import pour_anew
 from simulator import Simulator
 
 CONTENT = bytes(range(256)) * 3000
@@ -44,9 +44,13 @@ def bring(source: Simulator, item: Wanted, work: Workplace) -> None:
     arrival = Arrival(item, work)
     landing = Landing(arrival, part)
     try:
-        pour_object(source, part.name, landing, limit=part.limit)
-        landing.end()
-        arrival.finish_if_whole()
+        try:
+            source.pour(part.name.path, landing, limit=part.limit)
+            landing.end()
+        except CorruptError:
+            pour_anew(source, part.name, landing, limit=part.limit)
+            landing.end()
+        assert arrival.finish_if_whole()
     finally:
         arrival.close()
 
@@ -59,11 +63,10 @@ def bring(source: Simulator, item: Wanted, work: Workplace) -> None:
         STORED[:-1] + b"!",
         STORED + b"behind it",
         b"<html>Please log in</html>",
-        zlib.compress(CONTENT[::-1]),
         zlib.compress(CONTENT[:1000]),
         zlib.compress(bytes(10 * len(CONTENT))),
     ],
-    ids=["nothing", "cut", "flipped", "longer", "html", "other", "short", "bomb"],
+    ids=["nothing", "cut", "flipped", "longer", "html", "short", "bomb"],
 )
 @pytest.mark.parametrize("algorithm", [Algorithm.SHA1, Algorithm.SHAKE128])
 def test_a_bad_answer_is_written_over_by_a_fresh_one(work: Workplace, bad: bytes, algorithm: Algorithm) -> None:
@@ -87,7 +90,7 @@ def test_a_bad_answer_is_written_over_by_a_fresh_one(work: Workplace, bad: bytes
         (zlib.compress(CONTENT[1:]), f"{len(CONTENT) - 1} bytes of content, not {len(CONTENT)}"),
     ],
 )
-def test_what_has_its_name_and_is_wrong_all_the_same_is_asked_for_once(
+def test_what_has_its_name_and_is_wrong_all_the_same_is_asked_for_once_more(
     work: Workplace, stored: bytes, says: str
 ) -> None:
     item = wanted(stored)
@@ -95,7 +98,7 @@ def test_what_has_its_name_and_is_wrong_all_the_same_is_asked_for_once(
     source.files[item.parts[0].name.path] = stored
     with pytest.raises(CorruptError, match=says):
         bring(source, item, work)
-    assert len(source.requests) == 1
+    assert [fresh for _path, fresh in source.requests] == [False, True]
 
 
 def test_what_is_stored_as_it_is(work: Workplace) -> None:

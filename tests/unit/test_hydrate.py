@@ -33,6 +33,11 @@ class MemorySource:
     objects: dict[ObjectName, bytes] = field(default_factory=dict)
     served: list[ObjectName] = field(default_factory=list)
     change: Callable[[ObjectName, bytes], bytes] = lambda _name, stored: stored
+    """What comes in the place of an object, from wherever it is asked for."""
+    stale: dict[ObjectName, bytes] = field(default_factory=dict)
+    """What a cache on the way has in its place."""
+    again: list[ObjectName] = field(default_factory=list)
+    """What was asked for past the caches."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def lookup(self, path: bytes) -> Entry:
@@ -40,21 +45,28 @@ class MemorySource:
             raise UnknownError(f"there is no {path!r}")
         return self.entries[path]
 
-    def stored(self, name: ObjectName, *, limit: int) -> bytes:
+    def pour(self, name: ObjectName, sink: Sink, *, limit: int) -> None:
         with self.lock:
             self.served.append(name)
+        self._pour(self.stale.get(name) or self._answer(name), sink, limit)
+
+    def pour_again(self, name: ObjectName, sink: Sink, *, limit: int) -> None:
+        with self.lock:
+            self.again.append(name)
+        stored = self._answer(name)
+        self._pour(stored, sink, limit)
+        name.check(stored)
+
+    def _answer(self, name: ObjectName) -> bytes:
         if name not in self.objects:
             raise MissingError(f"{name} is not there")
-        stored = self.change(name, self.objects[name])
-        if len(stored) > limit:
-            raise CorruptError(f"{name} is longer than {limit}")
-        name.check(stored)
-        return stored
+        return self.change(name, self.objects[name])
 
-    def pour(self, name: ObjectName, sink: Sink, *, limit: int) -> None:
-        stored = self.stored(name, limit=limit)
+    def _pour(self, stored: bytes, sink: Sink, limit: int) -> None:
         sink.begin()
         for at in range(0, len(stored), 1000):
+            if at + 1000 > limit and len(stored) > limit:
+                raise CorruptError(f"it is longer than {limit}")
             sink.take(stored[at : at + 1000])
 
     def put(self, content: bytes, kind: Kind, compression: Compression = Compression.ZLIB) -> ObjectName:
@@ -309,6 +321,73 @@ def test_damaged_objects_are_never_placed(
     world.source.change = lambda _asked, stored: stored
     world.apply()
     assert world.cache.has(unit)
+    world.assert_nothing_wrong()
+
+
+def chunks_of_the_image(world: World) -> list[ObjectName]:
+    entry = world.source.entries[f"/stacks/jets/{world.release.id}/images/x86-64-v3/sys.so".encode()]
+    assert isinstance(entry, ChunkedFile)
+    return [ObjectName(digest=chunk.digest, kind=Kind.CHUNK) for chunk in entry.chunks]
+
+
+@pytest.mark.parametrize("which", [0, 3, -1])
+def test_one_that_a_cache_on_the_way_has_damaged_is_asked_for_again_alone(world: World, which: int) -> None:
+    victim = chunks_of_the_image(world)[which]
+    world.source.stale[victim] = world.source.objects[victim][:-1] + b"!"
+    world.apply()
+    world.assert_nothing_wrong()
+    assert world.source.again == [victim]
+
+
+@pytest.mark.parametrize("which", [0, 3, -1])
+def test_a_lie_of_the_right_size_is_found_by_the_file_and_its_parts_are_asked_for_again(
+    world: World, which: int
+) -> None:
+    """Another object's bytes, well compressed: nothing but the SHA-256 of the file is against them."""
+    names = chunks_of_the_image(world)
+    victim = names[which]
+    content = zlib.decompress(world.source.objects[victim])
+    world.source.stale[victim] = zlib.compress(content[::-1])
+    told: list[int] = []
+    world.cache.prepare(1_800_000_000.0)
+    planned = world.plan()
+    apply(planned, world.source, world.cache, workers=2, progress=told.append)
+    world.assert_nothing_wrong()
+    assert sorted(world.source.again, key=str) == sorted(names, key=str)
+    assert sum(told) == planned.size
+
+
+def test_a_lie_of_the_right_size_that_stays_is_never_placed(world: World) -> None:
+    victim = chunks_of_the_image(world)[3]
+    lie = zlib.compress(zlib.decompress(world.source.objects[victim])[::-1])
+    world.source.change = lambda name, stored: lie if name == victim else stored
+    with pytest.raises(CorruptError, match=f"{victim}"):
+        world.apply()
+    world.assert_nothing_wrong()
+    assert not world.cache.has(units(world.release, world.release.images[1])[2])
+
+
+def test_a_file_that_is_cut_short_while_it_is_put_together(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "preadv", lambda *_: 0)
+    # Only what did not come in order is read back: the first part has to come late.
+    late, _, third, *_ = chunks_of_the_image(world)
+    second_is_there = threading.Event()
+
+    def slowly(name: ObjectName, stored: bytes) -> bytes:
+        if name == late:
+            assert second_is_there.wait(5)
+        if name == third:
+            second_is_there.set()
+        return stored
+
+    world.source.change = slowly
+    with pytest.raises(CacheError, match="cut short"):
+        world.apply(workers=2)
+    monkeypatch.undo()
+    world.source.change = lambda _name, stored: stored
+    world.apply()
     world.assert_nothing_wrong()
 
 
