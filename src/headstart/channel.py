@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import Final, Self
 
 from headstart.clock import check_clock, check_expiry, clock_complaint, time_text
-from headstart.dsse import Envelope, PublicKey, Signer, sign, signers_of, verify
+from headstart.dsse import Envelope, PublicKey, Signer, sign, verify
 from headstart.ed25519 import KEY_SIZE, Ed25519PublicKey
 from headstart.errors import CorruptError, TrustError
 from headstart.names import ChannelName, Fqrn, ReleaseId, Sha256, StackName
@@ -281,7 +281,8 @@ def read_root(data: bytes, *, master: Mapping[str, PublicKey], fqrn: Fqrn) -> Ro
     """
     where = f"{fqrn}: {ROOT_PATH}"
     envelope = Envelope.from_bytes(data, where=where)
-    root = Root.from_bytes(verify(envelope, master, threshold=1, payload_type=ROOT_TYPE, where=where))
+    signed = verify(envelope, master, threshold=1, payload_type=ROOT_TYPE, where=where)
+    root = Root.from_bytes(signed.payload)
     if root.fqrn != fqrn:
         raise TrustError(f"{where} is the statement of {root.fqrn}, not of {fqrn}")
     return root
@@ -333,8 +334,8 @@ def read_pointer(data: bytes, *, root: Root, stack: StackName, channel: ChannelN
     """
     where = f"{root.fqrn}: {pointer_path(stack, channel)}"
     envelope = Envelope.from_bytes(data, where=where)
-    payload = verify(envelope, root.keys, threshold=root.threshold, payload_type=POINTER_TYPE, where=where)
-    pointer = Pointer.from_bytes(payload, where=where)
+    signed = verify(envelope, root.keys, threshold=root.threshold, payload_type=POINTER_TYPE, where=where)
+    pointer = Pointer.from_bytes(signed.payload, where=where)
     if (pointer.fqrn, pointer.stack, pointer.channel) != (root.fqrn, stack, channel):
         raise TrustError(
             f"{where} is the pointer {pointer.fqrn}: {pointer.stack}@{pointer.channel} put in its place"
@@ -345,7 +346,7 @@ def read_pointer(data: bytes, *, root: Root, stack: StackName, channel: ChannelN
             f"from {time_text(root.restarted)} on counts",
             hint="the source is behind or serves an old state: use another one",
         )
-    return Believed(pointer=pointer, root=root, signers=signers_of(envelope, root.keys))
+    return Believed(pointer=pointer, root=root, signers=signed.signers)
 
 
 def _key(keys: Table, keyid: str) -> Ed25519PublicKey:

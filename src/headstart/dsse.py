@@ -126,9 +126,18 @@ def sign(payload: bytes, *, payload_type: str, signers: Iterable[Signer]) -> Env
     return Envelope(payload_type=payload_type, payload=payload, signatures=()).with_signatures(signers)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signed:
+    """A payload that is believed, and whose word that is."""
+
+    payload: bytes
+    signers: tuple[str, ...]
+    """The ids of all keys that count and have signed it, in the order of the signatures."""
+
+
 def verify(
     envelope: Envelope, keys: Mapping[str, PublicKey], *, threshold: int, payload_type: str, where: str
-) -> bytes:
+) -> Signed:
     """Believe an envelope that at least ``threshold`` different keys have signed.
 
     Args:
@@ -138,9 +147,6 @@ def verify(
         payload_type: what the payload must say it is.
         where: how to name the envelope in an error.
 
-    Returns:
-        The payload.
-
     Raises:
         TrustError: another type, or too few good signatures.
     """
@@ -148,16 +154,16 @@ def verify(
         raise TrustError(f"{where} is signed as {envelope.payload_type[:80]!r}, not as {payload_type!r}")
     if threshold < 1:
         raise TrustError(f"{where} would be believed with {threshold} signatures, at least 1 is needed")
-    good = signers_of(envelope, keys)
+    good = _signers_of(envelope, keys)
     if len(good) < threshold:
         raise TrustError(
             f"{where} has {len(good)} good signatures of the {len(keys)} keys that count, it needs {threshold}",
             hint="it is forged, damaged, or signed with keys that this repository does not name",
         )
-    return envelope.payload
+    return Signed(payload=envelope.payload, signers=good)
 
 
-def signers_of(envelope: Envelope, keys: Mapping[str, PublicKey]) -> tuple[str, ...]:
+def _signers_of(envelope: Envelope, keys: Mapping[str, PublicKey]) -> tuple[str, ...]:
     """The ids of those keys that have signed an envelope, each key once, in the order of its signatures.
 
     A key under two ids is one key, and counts under the first.

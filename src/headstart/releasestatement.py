@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from headstart.channel import Root
-from headstart.dsse import Envelope, Signer, sign, signers_of, verify
+from headstart.dsse import Envelope, Signer, sign, verify
 from headstart.errors import CorruptError, TrustError
 from headstart.names import Fqrn, ReleaseId, Sha256, StackName
 from headstart.record import Table, canonical, one_spelling
@@ -206,14 +206,14 @@ def read_statement(data: bytes, *, root: Root, stack: StackName, digest: Sha256)
     """
     where = f"{root.fqrn}: {statement_path(stack, digest)}"
     envelope = Envelope.from_bytes(data, where=where)
-    payload = verify(envelope, root.keys, threshold=root.threshold, payload_type=STATEMENT_TYPE, where=where)
-    statement = ReleaseStatement.from_bytes(payload, where=where)
+    signed = verify(envelope, root.keys, threshold=root.threshold, payload_type=STATEMENT_TYPE, where=where)
+    statement = ReleaseStatement.from_bytes(signed.payload, where=where)
     if (statement.fqrn, statement.stack, statement.digest) != (root.fqrn, stack, digest):
         raise TrustError(
             f"{where} is the statement of {statement.fqrn}: {statement.stack}@{statement.digest} "
             "put in its place"
         )
-    return Stated(statement=statement, root=root, signers=signers_of(envelope, root.keys))
+    return Stated(statement=statement, root=root, signers=signed.signers)
 
 
 def _resources(digests: Mapping[str, Sha256]) -> list[dict[str, Any]]:

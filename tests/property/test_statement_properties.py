@@ -288,7 +288,9 @@ def test_envelopes_are_read_and_verified_alike_by_securesystemslib(
     again = Envelope.from_bytes(json.dumps(theirs.to_dict()).encode(), where="it")
     assert again == ours
     public = {channel_signer(name).keyid: channel_signer(name).public for name in signers}
-    assert verify(again, public, threshold=len(signers), payload_type=kind, where="it") == payload
+    signed = verify(again, public, threshold=len(signers), payload_type=kind, where="it")
+    assert signed.payload == payload
+    assert set(signed.signers) == set(public)
     with pytest.raises(TrustError, match="good signatures"):
         verify(again, public, threshold=len(signers) + 1, payload_type=kind, where="it")
 

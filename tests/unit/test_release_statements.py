@@ -227,7 +227,9 @@ def test_securesystemslib_verifies_ours_and_we_verify_theirs(said: ReleaseStatem
     assert believed(data, said, root_of("channel", "channel-1", threshold=2)).statement == said
     public = {signer.keyid: signer.public for signer in signers}
     read = Envelope.from_bytes(data, where="it")
-    assert verify(read, public, threshold=2, payload_type=STATEMENT_TYPE, where="it") == said.to_bytes()
+    signed = verify(read, public, threshold=2, payload_type=STATEMENT_TYPE, where="it")
+    assert signed.payload == said.to_bytes()
+    assert set(signed.signers) == set(public)
 
 
 # -- the publisher --------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from headstart.cvmfs.der import rsa_public_key
 from headstart.cvmfs.manifest import Manifest
 from headstart.cvmfs.whitelist import Whitelist
 from headstart.dsse import Envelope, Signature, sign, verify
+from headstart.ed25519 import Ed25519PublicKey
 from headstart.errors import CorruptError, TrustError
 from headstart.memory import memory_of
 from headstart.names import ChannelName, Fqrn, ReleaseId, Sha256, StackName
@@ -236,6 +237,20 @@ def test_no_signature_at_all_and_no_threshold_at_all() -> None:
         believed(unsigned.to_bytes())
     with pytest.raises(TrustError, match="at least 1"):
         verify(unsigned, {}, threshold=0, payload_type=POINTER_TYPE, where="it")
+
+
+def test_a_signature_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In plain Python it takes longer than anything else before a start."""
+    checked: list[bytes] = []
+    check = Ed25519PublicKey.verifies
+
+    def counted(key: Ed25519PublicKey, message: bytes, signature: bytes) -> bool:
+        checked.append(signature)
+        return check(key, message, signature)
+
+    monkeypatch.setattr(Ed25519PublicKey, "verifies", counted)
+    assert believed(POINTER.signed(channel_signer())).signers == (channel_signer().keyid,)
+    assert len(checked) == 1
 
 
 def test_one_key_under_two_names_counts_once() -> None:
