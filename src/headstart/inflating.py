@@ -29,8 +29,8 @@ _ERRORS: Final[tuple[type[Exception], ...]] = (
 
 
 _OUTPUT: Final = 1 << 20
-"""Bytes of content in a piece, at most. Each is returned to the system when it is done with, so memory holds one
-per thread; with smaller ones threads wait for each other's Python more often (with two, 6 % of a hydration)."""
+"""Bytes of content in a piece, at most. Each is returned to the system when it is done with, so memory holds
+one per thread; with smaller ones threads wait more often for each other's Python (of two, 6 % of the time)."""
 
 
 class Inflater:

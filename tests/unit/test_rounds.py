@@ -29,13 +29,15 @@ class Rounds(ImageBuilder):
     def prepare(self, left: Sequence[frozenset[str]]) -> None:
         self.whole: list[bool] = []
         self.told: list[str] = []
+        self.asked: list[frozenset[str]] = []
         self._left = iter(left)
         self._step = self.told.append
 
     def _round(
         self, number: int, pending: Sequence[Target], groups: dict[tuple[Package, ...], frozenset[str]]
     ) -> list[ImageRecord]:
-        del number, groups
+        del number
+        self.asked.append(frozenset().union(*groups.values()))
         self.whole.append(self._whole)
         return [releases.image(target.level) for target in pending]
 
@@ -99,6 +101,13 @@ def test_a_method_of_the_stack_must_not_be_left(tmp_path: Path, kind: ImageKind)
     left = frozenset({STACK})
     with pytest.raises(BuildError, match="still compiles 1 methods"):
         rounds(tmp_path, kind, left, left, left, left).build(TRACED)
+
+
+def test_what_is_left_is_asked_for_as_called_past_another_method_too(tmp_path: Path) -> None:
+    builder = rounds(tmp_path, ImageKind.SYSTEM, frozenset({OWN, STACK}), frozenset())
+    builder.build(TRACED)
+    behind = {line.replace("precompile", "invoked", 1) for line in (OWN, STACK)}
+    assert builder.asked == [{STACK}, {STACK, OWN, *behind}]
 
 
 def test_every_round_of_a_system_image_makes_it_anew(tmp_path: Path) -> None:

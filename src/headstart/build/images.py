@@ -3,6 +3,11 @@
 One round builds what is missing for every target that is not yet good, and starts the smoke script on it. What
 a start still compiles joins the statements that the next round replays. A system image that all statements go
 into is then built anew; where there is a startup environment only that is, which takes seconds.
+
+What is left over is asked for in two ways. Julia prints of a method that ``invoke`` has called the signature
+that it was called with, by which ``precompile`` finds another, more specific method, whose code is there
+already: ``repeat(::Char, ::Integer)`` of 1.11 is behind ``repeat(::Char, ::Int64)`` (base/strings/string.jl,
+1.11.1:558).
 """
 
 import contextlib
@@ -124,7 +129,8 @@ class ImageBuilder:
             faulty = tuple(target for target in pending if left[target])
             if not faulty:
                 return images
-            fresh = {line for target in faulty for line in replayable("".join(left[target]))} - groups[key]
+            again = {line for target in faulty for line in replayable("".join(left[target]))}
+            fresh = (again | set(map(_invoked, again))) - groups[key]
             if not fresh:
                 if self._foreign(left):
                     break
@@ -306,6 +312,11 @@ def replayable(trace: str) -> list[str]:
         for line in trace.splitlines()
         if line.startswith("precompile(") and "Main." not in line and "##" not in line.partition("Tuple")[0]
     ]
+
+
+def _invoked(statement: str) -> str:
+    """The same statement, of the methods behind the one that its signature chooses."""
+    return f"invoked{statement.removeprefix('precompile')}"
 
 
 def side_by_side(jobs: Sequence[Callable[[], T]], width: int) -> list[T]:
