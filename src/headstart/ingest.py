@@ -3,14 +3,19 @@
 Theory of operation. Large files are read by the calling thread, which hashes them (SHA-256) and finds the cut
 marks as it goes, and hands each chunk to a worker that compresses, names and stages it. Small files go to the
 workers in batches, because handing one over costs as much as compressing it. A semaphore bounds what is under
-way, so memory stays at a few chunks per worker, however large the tree. All the heavy calls release the
-interpreter lock, so threads use the cores.
+way, so memory stays at a few chunks per worker, however large the tree.
+
+The workers are threads: the calls that are heavy for a chunk release the interpreter lock, so they use the
+cores. For small files they are not heavy enough, so where there are many of them and the storage is a
+directory, processes take them over (``workshop``). What comes out is the same.
 """
 
+import contextlib
 import hashlib
 import io
 import os
-from collections.abc import Callable, Mapping
+import pickle
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,10 +27,13 @@ from headstart.cvmfs.chunks import ChunkSizes
 from headstart.cvmfs.entry import Chunk, ChunkedFile, Compression, File
 from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName
 from headstart.deflating import Compressor, fast, stored
-from headstart.errors import CorruptError, StorageError
+from headstart.errors import StorageError
 from headstart.names import Sha256
-from headstart.store import Transaction
+from headstart.smallfiles import Order, check_digest, compare, content_of
+from headstart.store import DirectoryTransaction, Transaction
 from headstart.tree import Source
+from headstart.workbench import Made, Setting
+from headstart.workshop import Workshop
 
 Progress = Callable[[int], None]
 """Told how many bytes of content were taken in."""
@@ -34,6 +42,8 @@ _MOST_UNSETTLED: Final = 20_000
 _BATCH: Final = 64
 """Small files that a worker gets at once."""
 _BATCH_BYTES: Final = 1 << 20
+_FEW: Final = 16
+"""Batches that are not worth starting processes for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,8 +94,10 @@ class Ingestion:
         self._width = 2 * recipe.workers
         self._slots = BoundedSemaphore(self._width)
         self._pool = ThreadPoolExecutor(recipe.workers, "ingest")
-        self._batch: list[tuple[Source, Sha256 | None, Done]] = []
+        self._batch: list[_Item] = []
         self._batch_bytes = 0
+        self._batches = 0
+        self._workshop: Workshop | None = None
         self._lock = Lock()
         self._unsettled = 0
         self._failure: BaseException | None = None
@@ -95,6 +107,8 @@ class Ingestion:
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
+        if self._workshop is not None:
+            self._workshop.close()
 
     def take(self, source: Source, done: "Done", expected: Sha256 | None = None) -> None:
         """Take in a file.
@@ -110,7 +124,7 @@ class Ingestion:
         if source.size > self.recipe.sizes.minimum:
             self._cut(source, expected, done)
             return
-        self._batch.append((source, expected, done))
+        self._batch.append((source, self.recipe.compression_of(source), expected, done))
         self._batch_bytes += source.size
         if len(self._batch) >= _BATCH or self._batch_bytes >= _BATCH_BYTES:
             self._hand_over()
@@ -130,10 +144,15 @@ class Ingestion:
             self._slots.acquire()
         self._slots.release(self._width)
         self._raise_failure()
+        if self._workshop is not None:
+            with self._failing():
+                self._workshop.drain()
         if self._unsettled > _MOST_UNSETTLED:
             # Objects that nothing names harm nobody; a list of all of them in memory would grow with the tree.
             self._into.settle()
             self._unsettled = 0
+            if self._workshop is not None:
+                self._workshop.settled()
 
     def breathe(self) -> None:
         """Drain, if so much has gathered that its list should not grow any longer."""
@@ -141,9 +160,57 @@ class Ingestion:
             self.drain()
 
     def _hand_over(self) -> None:
-        if self._batch:
-            batch, self._batch, self._batch_bytes = self._batch, [], 0
+        if not self._batch:
+            return
+        batch, self._batch, self._batch_bytes = self._batch, [], 0
+        self._batches += 1
+        if self._batches == _FEW:
+            self._workshop = self._opened_workshop()
+        if self._workshop is None:
             self._submit(self._several, batch)
+            return
+        self._raise_failure()
+        orders = [_order(source, compression, expected) for source, compression, expected, _ in batch]
+        with self._failing():
+            self._workshop.give(orders, partial(self._answered, batch))
+
+    def _opened_workshop(self) -> Workshop | None:
+        """Processes for small files; None where threads have to do, which only takes longer."""
+        into, recipe = self._into, self.recipe
+        if not isinstance(into, DirectoryTransaction):
+            return None
+        setting = Setting(recipe.algorithm, recipe.compress, into.root, *into.places)
+        with contextlib.suppress(OSError, pickle.PicklingError, AttributeError):
+            return Workshop(setting, recipe.workers)
+        return None
+
+    def _answered(self, batch: "list[_Item]", made: list[Made]) -> None:
+        """Small files have become objects."""
+        into, algorithm = self._into, self.recipe.algorithm
+        taken = 0
+        for (source, compression, _, done), (raw, size, path, place) in zip(batch, made, strict=True):
+            if place and isinstance(into, DirectoryTransaction) and into.adopt(path, place):
+                self._count(size)
+            digest = Digest(algorithm=algorithm, raw=raw)
+            done(_file(source, digest, compression))
+            taken += source.size
+        self._progress(taken)
+
+    def _count(self, size: int) -> None:
+        """A new object."""
+        with self._lock:
+            self.objects += 1
+            self.stored += size
+            self._unsettled += 1
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Whatever fails in there is the failure of all that is taken in afterwards."""
+        try:
+            yield
+        except BaseException as error:
+            self._failure = self._failure or error
+            raise
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -162,16 +229,10 @@ class Ingestion:
             self._failure = self._failure or future.exception()
         self._slots.release()
 
-    def _several(self, batch: "list[tuple[Source, Sha256 | None, Done]]") -> None:
-        for source, expected, done in batch:
-            self._whole(source, expected, done)
-
-    def _whole(self, source: Source, expected: Sha256 | None, done: "Done") -> None:
-        content = _content(source)
-        if expected is not None:
-            _check_digest(source, hashlib.sha256(content).hexdigest(), expected)
-        compression = self.recipe.compression_of(source)
-        done(_entry(source, [self._piece(content, Kind.FILE, compression)], compression))
+    def _several(self, batch: "list[_Item]") -> None:
+        for source, compression, expected, done in batch:
+            content = content_of(_order(source, compression, expected))
+            done(_file(source, self._piece(content, Kind.FILE, compression).digest, compression))
 
     def _cut(self, source: Source, expected: Sha256 | None, done: "Done") -> None:
         """Read a large file and hand its chunks to the workers."""
@@ -198,7 +259,7 @@ class Ingestion:
                 filled += _fill(file, source, window[filled:])
             _check_unchanged(source, file, total)
         if expected is not None:
-            _check_digest(source, sha256.hexdigest(), expected)
+            check_digest(source.place, sha256.hexdigest(), expected.hex)
         pieces.seal(count)
 
     def _chunk(self, pieces: "_Pieces", number: int, content: bytes, kind: Kind) -> None:
@@ -208,10 +269,7 @@ class Ingestion:
         encoded = stored(content) if compression is Compression.NONE else self.recipe.compress(content)
         digest = self.recipe.algorithm.digest(encoded)
         if self._into.put(ObjectName(digest=digest, kind=kind), encoded):
-            with self._lock:
-                self.objects += 1
-                self.stored += len(encoded)
-                self._unsettled += 1
+            self._count(len(encoded))
         self._progress(len(content))
         return _Taken(digest=digest, size=len(content))
 
@@ -248,15 +306,13 @@ class _Pieces:
         self._done(_entry(self._source, pieces, self.compression))
 
 
+def _file(source: Source, digest: Digest, compression: Compression) -> File:
+    return File(name=source.name, stat=source.stat, size=source.size, digest=digest, compression=compression)
+
+
 def _entry(source: Source, pieces: "list[_Taken]", compression: Compression) -> File | ChunkedFile:
     if len(pieces) == 1:
-        return File(
-            name=source.name,
-            stat=source.stat,
-            size=source.size,
-            digest=pieces[0].digest,
-            compression=compression,
-        )
+        return _file(source, pieces[0].digest, compression)
     chunks: list[Chunk] = []
     at = 0
     for piece in pieces:
@@ -276,6 +332,13 @@ class _Taken:
 
 
 Done = Callable[[File | ChunkedFile], None]
+_Item = tuple[Source, Compression, Sha256 | None, Done]
+"""A small file, how it is stored, what it must be, and who is told what became of it."""
+
+
+def _order(source: Source, compression: Compression, expected: Sha256 | None) -> Order:
+    sha256 = None if expected is None else expected.hex
+    return source.place, source.size, source.seen, compression is not Compression.NONE, sha256
 
 
 def _opened(source: Source) -> io.FileIO:
@@ -283,24 +346,6 @@ def _opened(source: Source) -> io.FileIO:
         return open(source.place, "rb", buffering=0)
     except OSError as error:
         raise StorageError(f"cannot read {source.place}: {error.strerror}") from error
-
-
-def _content(source: Source) -> bytes:
-    """A small file, read with as few calls as can be: what there is to do for each file, a tree does often."""
-    wanted = source.size + 1  # one more would show that it has grown
-    try:
-        descriptor = os.open(source.place, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            content = os.read(descriptor, wanted)
-            while len(content) < source.size and (more := os.read(descriptor, wanted - len(content))):
-                content += more
-            now = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise StorageError(f"cannot read {source.place}: {error.strerror}") from error
-    _compare(source, now, len(content))
-    return content
 
 
 def _fill(file: io.FileIO, source: Source, window: memoryview) -> int:
@@ -322,25 +367,7 @@ def _check_unchanged(source: Source, file: io.FileIO, size: int) -> None:
         now = os.fstat(file.fileno())
     except OSError as error:
         raise StorageError(f"cannot read {source.place}: {error.strerror}") from error
-    _compare(source, now, size)
-
-
-def _compare(source: Source, now: os.stat_result, size: int) -> None:
-    other = source.seen is not None and (now.st_ino, now.st_mtime_ns, now.st_ctime_ns) != source.seen
-    if size != source.size or other:
-        what = f"{size} bytes instead of {source.size}" if size != source.size else "somebody wrote to it"
-        raise CorruptError(
-            f"{source.place} changed while it was read: {what}",
-            hint="let nothing write to the tree while it is published",
-        )
-
-
-def _check_digest(source: Source, found: str, expected: Sha256) -> None:
-    if found != expected.hex:
-        raise CorruptError(
-            f"{source.place} does not have the SHA-256 of its record",
-            hint="it was changed after the build: remove its tree from the stage and build again",
-        )
+    compare(source.place, (source.size, source.seen), now, size)
 
 
 _QUIET: Final[Progress] = lambda _: None  # noqa: E731 - a default that does nothing
@@ -388,7 +415,7 @@ def verify(files: Mapping[bytes, Source], expected: Mapping[bytes, Sha256], *, w
         source = files[path]
         with _opened(source) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
-        _check_digest(source, found, expected[path])
+        check_digest(source.place, found, expected[path].hex)
 
     with ThreadPoolExecutor(workers, "verify") as pool:
         list(pool.map(check, expected))

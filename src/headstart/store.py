@@ -12,11 +12,9 @@ One writer at a time: a lock on a file in ``data/txn``, which the kernel drops w
 """
 
 import contextlib
-import errno
 import fcntl
 import os
 import shutil
-import stat as modes
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from importlib import import_module
@@ -25,6 +23,7 @@ from typing import Final, NamedTuple, Protocol
 
 from headstart.cvmfs.objects import ObjectName
 from headstart.errors import CorruptError, LockedError, MissingError, StorageError
+from headstart.objectfiles import unwritable, write_file
 from headstart.parallel import in_parallel
 
 _STAGING: Final = "data/txn/headstart"
@@ -36,15 +35,7 @@ BEFORE_THE_MANIFEST: Final = {"data", ".cvmfswhitelist", ".cvmfs_master_replica"
 """What a repository may have before its first manifest makes it one."""
 _QUESTIONS: Final = 16
 """Asked at the same time."""
-_MODE: Final = 0o644
 _DIRECTORY_MODE: Final = 0o755
-_HINTS: Final = {
-    errno.ENOSPC: "make room and try again: what was published is untouched",
-    errno.EDQUOT: "raise the quota and try again: what was published is untouched",
-    errno.EROFS: "the storage is mounted read-only: publish where it can be written",
-    errno.EACCES: "publish as the user that owns the storage",
-    errno.EPERM: "publish as the user that owns the storage",
-}
 
 
 class Transaction(Protocol):
@@ -275,13 +266,26 @@ class DirectoryStore:
                     ) from error
                 stack.callback(shutil.rmtree, self._at(_STAGING), ignore_errors=True)
                 shutil.rmtree(self._at(_STAGING), ignore_errors=True)
-                os.mkdir(self._at(_STAGING))
+                # A killed writer's processes may end a moment after it, and put something there meanwhile.
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(self._at(_STAGING))
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._at(_NEW))
-                disks = _disks(self.root, self._at(_STAGING))
-                for disk in disks:
-                    stack.callback(os.close, disk)
-            yield DirectoryTransaction(self.root, disks)
+                places = Places(
+                    *(stack.enter_context(_opened(path)) for path in (self.root, self._at(_STAGING)))
+                )
+            yield DirectoryTransaction(self.root, places)
+
+
+class Places(NamedTuple):
+    """Descriptors of a storage's directories, open since before the first write."""
+
+    root: int
+    staging: int
+
+    def disks(self) -> tuple[int, ...]:
+        """One descriptor for each file system."""
+        return tuple({os.fstat(descriptor).st_dev: descriptor for descriptor in self}.values())
 
 
 class DirectoryTransaction:
@@ -289,14 +293,13 @@ class DirectoryTransaction:
 
     Args:
         root: the storage.
-        disks: descriptors, open since before the first write, of a directory on each of its file systems.
+        places: its directories.
     """
 
-    def __init__(self, root: str, disks: tuple[int, ...]) -> None:
-        self._root = root
-        self._disks = disks
+    def __init__(self, root: str, places: Places) -> None:
+        self.root: Final = root
+        self.places: Final = places
         self._lock = Lock()
-        self._staging = os.path.join(root, _STAGING)
         self._staged: dict[str, str] = {}
         self._failed = False
         self._readable = False
@@ -307,41 +310,55 @@ class DirectoryTransaction:
         path = name.path
         with self._lock:
             # Not ``os.path.exists``: nearly all are new, and each would raise an error inside.
-            if path in self._staged or os.access(f"{self._root}/{path}", os.F_OK):
+            if path in self._staged or os.access(path, os.F_OK, dir_fd=self.places.root):
                 return False
-            place = f"{self._staging}/{len(self._staged)}"
+            place = str(len(self._staged))
             self._staged[path] = place
         try:
-            self._readable = _write(place, stored, readable=self._readable)
+            self._readable = write_file(place, stored, directory=self.places.staging, readable=self._readable)
         except OSError as error:
             self._failed = True
-            raise _unwritable(place, error) from error
+            raise unwritable(f"{self.root}/{_STAGING}/{place}", error) from error
         return True
+
+    def adopt(self, path: str, place: str) -> bool:
+        """Take over an object that another process has staged (``Shelf``).
+
+        Args:
+            path: of the object, from the storage's root.
+            place: the name of the staged file.
+
+        Returns:
+            Whether it is new; another's may have come first, and this one is swept away in the end.
+        """
+        with self._lock:
+            return self._staged.setdefault(path, place) is place
 
     def settle(self) -> None:
         """See ``Transaction.settle``."""
         if self._failed:
             # Another thread's object is missing, so nothing that names it may become visible.
-            raise StorageError(f"an object could not be written to {self._root}")
-        with _translated(self._root):
-            _sync(self._disks)
+            raise StorageError(f"an object could not be written to {self.root}")
+        root, staging = self.places
+        disks = self.places.disks()
+        with _translated(self.root):
+            _sync(disks)
             for path, place in self._staged.items():
-                target = f"{self._root}/{path}"
                 try:
-                    os.rename(place, target)
+                    os.rename(place, path, src_dir_fd=staging, dst_dir_fd=root)
                 except FileNotFoundError:
-                    _make_directory(os.path.dirname(target))
-                    os.rename(place, target)
+                    _make_directory(os.path.join(self.root, os.path.dirname(path)))
+                    os.rename(place, path, src_dir_fd=staging, dst_dir_fd=root)
             if self._staged:
-                _sync(self._disks)
+                _sync(disks)
         self._staged.clear()
 
     def replace(self, path: str, content: bytes) -> None:
         """See ``Transaction.replace``."""
-        target = os.path.join(self._root, path)
+        target = os.path.join(self.root, path)
         with _translated(target):
             place = os.path.join(os.path.dirname(target), _NEW)
-            _write(place, content, durable=True)
+            write_file(place, content, durable=True)
             os.rename(place, target)
             with _opened(os.path.dirname(target)) as directory:
                 os.fsync(directory)
@@ -349,13 +366,13 @@ class DirectoryTransaction:
     def delete(self, paths: Iterable[str]) -> None:
         """See ``Transaction.delete``."""
         for path in paths:
-            target = os.path.join(self._root, check_object(path))
+            target = os.path.join(self.root, check_object(path))
             with _translated(target), contextlib.suppress(FileNotFoundError):
                 os.unlink(target)
 
     def remove(self, path: str) -> None:
         """See ``Transaction.remove``."""
-        target = os.path.join(self._root, check_mutable(path))
+        target = os.path.join(self.root, check_mutable(path))
         with _translated(target), contextlib.suppress(FileNotFoundError):
             os.unlink(target)
 
@@ -392,33 +409,6 @@ def _opened(directory: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _write(place: str, content: bytes, *, durable: bool = False, readable: bool = False) -> bool:
-    """Write a file that web servers can read, whatever the publisher's umask.
-
-    Args:
-        place: where.
-        content: what.
-        durable: whether it must outlive a power cut when this returns.
-        readable: whether files that are made there are known to get that mode by themselves.
-
-    Returns:
-        Whether they do.
-    """
-    descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _MODE)
-    try:
-        if not readable:
-            readable = modes.S_IMODE(os.fstat(descriptor).st_mode) == _MODE
-            os.fchmod(descriptor, _MODE)
-        written = os.write(descriptor, content)
-        while written < len(content):
-            written += os.write(descriptor, memoryview(content)[written:])
-        if durable:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    return readable
-
-
 def _make_directory(path: str) -> None:
     """Make a directory, or open one that is there, so that web servers can read it whatever the umask."""
     with contextlib.suppress(FileExistsError):
@@ -426,15 +416,6 @@ def _make_directory(path: str) -> None:
     mode = os.stat(path).st_mode
     if mode & _DIRECTORY_MODE != _DIRECTORY_MODE:
         os.chmod(path, mode | _DIRECTORY_MODE)
-
-
-def _disks(*directories: str) -> tuple[int, ...]:
-    """A descriptor for each file system among some directories."""
-    opened = [os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) for path in directories]
-    chosen = {os.fstat(descriptor).st_dev: descriptor for descriptor in opened}
-    for descriptor in set(opened) - set(chosen.values()):
-        os.close(descriptor)
-    return tuple(chosen.values())
 
 
 def _sync(disks: tuple[int, ...]) -> None:
@@ -455,9 +436,4 @@ def _translated(path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: str, error: OSError) -> StorageError:
-    place = error.filename if isinstance(error.filename, str) else path
-    return StorageError(f"cannot write {place}: {error.strerror}", hint=_HINTS.get(error.errno or 0, ""))
+        raise unwritable(path, error) from error

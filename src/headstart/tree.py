@@ -186,8 +186,11 @@ def entry_of(place: bytes, name: bytes, found: os.stat_result, manners: Manners,
 
 
 def _xattrs(place: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    names = os.listxattr(place, follow_symlinks=False)
+    if not names:
+        return ()  # nearly always
     pairs: list[tuple[bytes, bytes]] = []
-    for name in os.listxattr(place, follow_symlinks=False):
+    for name in names:
         if name.startswith(_USER_NAMESPACE) or name == _CAPABILITY:
             pair = os.fsencode(name), os.getxattr(place, name, follow_symlinks=False)
             if all(len(part) <= _XATTR_LIMIT for part in pair):

@@ -106,10 +106,10 @@ def test_killed_between_its_last_steps_the_reflog_may_be_ahead(tmp_path: Path) -
     before = (place.root / ".cvmfspublished").read_bytes()
     real = os.rename
 
-    def rename(source: str, target: str) -> None:
+    def rename(source: str, target: str, **directories: int) -> None:
         if target.endswith(".cvmfspublished"):
             raise KeyboardInterrupt
-        real(source, target)
+        real(source, target, **directories)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "rename", rename)

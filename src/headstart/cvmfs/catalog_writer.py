@@ -4,12 +4,13 @@ Schema, flags and counters are those of format section 9. What a person could ge
 hashes, link counts, flags and counters all come from the entries.
 """
 
+import stat as modes
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from headstart.cvmfs.check import count_entry
+from headstart.cvmfs.check import count_entries
 from headstart.cvmfs.database import write_database
 from headstart.cvmfs.entry import (
     FLAG_CHUNKED,
@@ -27,8 +28,6 @@ from headstart.cvmfs.entry import (
     Special,
     Symlink,
     content_flags,
-    entry_mode,
-    name_of,
     pack_xattrs,
     parent_of,
     path_hash,
@@ -101,13 +100,10 @@ def write_catalog(
         subtree: what all catalogs below this one count, themselves and what is below them.
     """
     entries = numbered(entries)
-    members = Counter(entry.stat.link_group for _, entry in entries)
-    own: Counter[str] = Counter(nested=len(nested))
-    for _, entry in entries:
-        own.update(count_entry(entry))
-        own["xattr"] += bool(entry.stat.xattrs)
-    statistics = Statistics(own=Counters(**{name: own[name] for name in COUNTER_NAMES}), subtree=subtree)
-    directories = Counter(parent_of(path) for path, entry in entries if path and is_directory(entry))
+    members = Counter(entry.stat.link_group for _, entry in entries if entry.stat.link_group)
+    own = count_entries([entry for _, entry in entries], nested=len(nested))
+    statistics = Statistics(own=own, subtree=subtree)
+    directories = Counter(parent_of(path) for path, entry in entries if is_directory(entry) and path)
     references = ((path, str(nested[path].digest), nested[path].size) for path in sorted(nested))
     database = write_database(
         _SCHEMA,
@@ -173,73 +169,59 @@ def _properties(heading: Heading) -> list[tuple[str, str | bytes]]:
 def _entry_rows(
     heading: Heading, entries: Sequence[tuple[bytes, Entry]], counts: tuple[Counter[bytes], Counter[int]]
 ) -> Iterator[tuple[Any, ...]]:
+    mountpoint = heading.mountpoint
     parent, hashed = b"/", (0, 0)
     for path, entry in entries:
-        above = parent_of(path)
+        above, _, name = path.rpartition(b"/")
         if above != parent:
             # The same for all in one directory.
             parent, hashed = above, path_hash(above)
-        yield _row(heading, path, entry, hashed if path else (0, 0), counts)
+        kind, flags, links, digest, size, target = _details(entry, path, counts)
+        if path == mountpoint and path:
+            flags |= FLAG_NESTED_ROOT
+        stat = entry.stat
+        yield (
+            *path_hash(path),
+            *(hashed if path else (0, 0)),
+            links,
+            digest,
+            size,
+            kind | stat.mode,
+            stat.mtime,
+            stat.mtimens,
+            flags,
+            name,
+            target,
+            stat.uid,
+            stat.gid,
+            pack_xattrs(stat.xattrs) if stat.xattrs else None,
+        )
 
 
-def _row(
-    heading: Heading,
-    path: bytes,
-    entry: Entry,
-    parent: tuple[int, int],
-    counts: tuple[Counter[bytes], Counter[int]],
-) -> tuple[Any, ...]:
+def _details(
+    entry: Entry, path: bytes, counts: tuple[Counter[bytes], Counter[int]]
+) -> tuple[int, int, int, bytes | None, int, bytes]:
+    """Type, flags, link count, digest, size and target: the columns that depend on what an entry is."""
     directories, members = counts
-    at_root = path == heading.mountpoint
-    flags, links, digest, size, target = _details(entry)
-    if at_root and path:
-        flags |= FLAG_NESTED_ROOT
     group = entry.stat.link_group
-    if isinstance(entry, Directory):
-        links = 2 + directories[path]
-    elif group:
-        links = group << GROUP_SHIFT | members[group]
-    return (
-        *path_hash(path),
-        *parent,
-        links,
-        digest,
-        size,
-        entry_mode(entry),
-        entry.stat.mtime,
-        entry.stat.mtimens,
-        flags,
-        name_of(path),
-        target,
-        entry.stat.uid,
-        entry.stat.gid,
-        pack_xattrs(entry.stat.xattrs),
-    )
-
-
-def _details(entry: Entry) -> tuple[int, int, bytes | None, int, bytes]:
-    """Flags, link count, digest, size and target: the columns that depend on what an entry is."""
+    links = group << GROUP_SHIFT | members[group] if group else 1
     match entry:
-        case Directory():
-            return FLAG_DIRECTORY, 2, None, entry.size, b""
-        case Mountpoint():
-            return FLAG_DIRECTORY | FLAG_MOUNTPOINT, entry.links, None, entry.size, b""
-        case File():
+        case File():  # first, because nearly all are
             flags = FLAG_FILE | content_flags(entry.digest.algorithm, entry.compression)
-            return flags, 1, entry.digest.raw, entry.size, b""
+            return modes.S_IFREG, flags, links, entry.digest.raw, entry.size, b""
+        case Directory():
+            return modes.S_IFDIR, FLAG_DIRECTORY, 2 + directories[path], None, entry.size, b""
+        case Mountpoint():
+            flags = FLAG_DIRECTORY | FLAG_MOUNTPOINT
+            return modes.S_IFDIR, flags, entry.links, None, entry.size, b""
         case ChunkedFile():
             algorithm = entry.chunks[0].digest.algorithm
-            return (
-                FLAG_FILE | FLAG_CHUNKED | content_flags(algorithm, entry.compression),
-                1,
-                None,
-                entry.size,
-                b"",
-            )
+            flags = FLAG_FILE | FLAG_CHUNKED | content_flags(algorithm, entry.compression)
+            return modes.S_IFREG, flags, links, None, entry.size, b""
         case Symlink():
-            return FLAG_FILE | FLAG_SYMLINK, 1, None, len(entry.target), entry.target
+            return modes.S_IFLNK, FLAG_FILE | FLAG_SYMLINK, links, None, len(entry.target), entry.target
         case Special():
-            return FLAG_FILE | FLAG_SPECIAL, 1, None, entry.rdev, b""
+            return entry.kind.value, FLAG_FILE | FLAG_SPECIAL, links, None, entry.rdev, b""
 
 
 def _chunk_rows(entries: Sequence[tuple[bytes, Entry]]) -> Iterator[tuple[Any, ...]]:

@@ -33,6 +33,7 @@ FLAG_CHUNKED: Final = 64
 FLAG_EXTERNAL: Final = 128
 FLAG_BIND: Final = 0x4000
 FLAG_HIDDEN: Final = 0x8000
+_HALVES: Final = struct.Struct("<qq").unpack
 _HASH_SHIFT: Final = 8
 _COMPRESSION_SHIFT: Final = 11
 
@@ -149,7 +150,7 @@ Entry = Directory | Mountpoint | File | ChunkedFile | Symlink | Special
 
 def path_hash(path: bytes) -> tuple[int, int]:
     """The two columns that find a path: halves of its MD5, signed, little-endian (format section 9.3)."""
-    first, second = struct.unpack("<qq", hashlib.md5(path, usedforsecurity=False).digest())
+    first, second = _HALVES(hashlib.md5(path, usedforsecurity=False).digest())
     return first, second
 
 

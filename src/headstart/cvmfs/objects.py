@@ -45,13 +45,17 @@ class Algorithm(enum.Enum):
         Raises:
             MissingToolError: this Python's OpenSSL offers no RIPEMD-160.
         """
+        return Digest(algorithm=self, raw=self.raw_digest(data))
+
+    def raw_digest(self, data: bytes | bytearray | memoryview) -> bytes:
+        """The 20 bytes of ``digest``; raises the same."""
         match self:
             case Algorithm.SHA1:
-                return Digest(algorithm=self, raw=hashlib.sha1(data).digest())
+                return hashlib.sha1(data).digest()
             case Algorithm.SHAKE128:
-                return Digest(algorithm=self, raw=hashlib.shake_128(data).digest(DIGEST_SIZE))
+                return hashlib.shake_128(data).digest(DIGEST_SIZE)
             case Algorithm.RIPEMD160:
-                return Digest(algorithm=self, raw=_ripemd160(data).digest())
+                return _ripemd160(data).digest()
 
 
 class RunningDigest:
@@ -150,8 +154,7 @@ class ObjectName:
     @property
     def path(self) -> str:
         """Place relative to the repository's root: ``data/ab/cdef...C`` (format section 1)."""
-        text = self.digest.raw.hex()
-        return f"data/{text[:2]}/{text[2:]}{self.digest.algorithm.tag}{self.kind.value}"
+        return object_path(self.digest.raw, self.digest.algorithm.tag + self.kind.value)
 
     def check(self, stored: bytes | bytearray | memoryview) -> None:
         """Compare stored bytes with the name.
@@ -175,6 +178,17 @@ class ObjectName:
 
     def __str__(self) -> str:
         return self.path
+
+
+def object_path(raw: bytes, suffix: str) -> str:
+    """See ``ObjectName.path``.
+
+    Args:
+        raw: the digest.
+        suffix: the algorithm's tag and the kind's letter.
+    """
+    text = raw.hex()
+    return f"data/{text[:2]}/{text[2:]}{suffix}"
 
 
 def deflate(content: bytes | bytearray | memoryview) -> bytes:

@@ -18,7 +18,7 @@ import stat as modes
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 from headstart.cvmfs.balance import Weights, divisions
 from headstart.cvmfs.dirtab import Dirtab
@@ -89,9 +89,8 @@ class Draft:
     divided: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """A directory on disk that is to be a path in the repository."""
+class Spot(NamedTuple):
+    """Something on disk that is to be a path in the repository."""
 
     path: bytes
     place: bytes
@@ -358,7 +357,7 @@ class Synchronization:
             draft.copies.append((spot.path, first[group]))
         else:
             first[group] = spot.path
-            if not self._known(draft, spot.path, entry, (look_of(spot.stat, name), before)):
+            if before is None or not self._known(draft, spot, entry, before):
                 self._read(draft, spot.path, entry)
         return isinstance(entry, Source)
 
@@ -391,12 +390,10 @@ class Synchronization:
                 if name not in there:
                     self._state.forget(spot.path + b"/" + name)
 
-    def _known(
-        self, draft: Draft, path: bytes, source: Source, looks: tuple[bytes, tuple[bytes, bytes] | None]
-    ) -> bool:
+    def _known(self, draft: Draft, spot: Spot, source: Source, before: tuple[bytes, bytes]) -> bool:
         """Take a file's content from the present state, if it is known to be the same."""
-        now, before = looks
-        if before is None or before[0] != now:
+        path = spot.path
+        if before[0] != look_of(spot.stat, source.name):
             return False
         entry = draft.present.get(path) if draft.present is not None else None
         entry = entry if entry is not None else self._base.lookup(path)
