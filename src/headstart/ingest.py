@@ -97,6 +97,8 @@ class Ingestion:
         self._batch: list[_Item] = []
         self._batch_bytes = 0
         self._batches = 0
+        self._threaded = False
+        """Whether a thread may be at work."""
         self._workshop: Workshop | None = None
         self._lock = Lock()
         self._unsettled = 0
@@ -133,20 +135,35 @@ class Ingestion:
         """Take in what is in memory already."""
         return self._piece(content, Kind.FILE, compression).digest
 
+    def mark(self) -> int:
+        """A mark behind all that was taken so far, for ``wait_for``."""
+        return self._batches + (1 if self._batch else 0)
+
+    def wait_for(self, mark: int) -> None:
+        """Wait until all that was taken before a mark is done; what came later goes on.
+
+        Raises:
+            Error: something of it failed.
+        """
+        if mark > self._batches:
+            self._hand_over()
+        if self._threaded:
+            self._threaded = False
+            for _ in range(self._width):
+                self._slots.acquire()
+            self._slots.release(self._width)
+        self._raise_failure()
+        if self._workshop is not None:
+            with self._failing():
+                self._workshop.wait_for(mark)
+
     def drain(self) -> None:
         """Wait until all that was taken is done.
 
         Raises:
             Error: something of it failed.
         """
-        self._hand_over()
-        for _ in range(self._width):
-            self._slots.acquire()
-        self._slots.release(self._width)
-        self._raise_failure()
-        if self._workshop is not None:
-            with self._failing():
-                self._workshop.drain()
+        self.wait_for(self.mark())
         if self._unsettled > _MOST_UNSETTLED:
             # Objects that nothing names harm nobody; a list of all of them in memory would grow with the tree.
             self._into.settle()
@@ -172,7 +189,7 @@ class Ingestion:
         self._raise_failure()
         orders = [_order(source, compression, expected) for source, compression, expected, _ in batch]
         with self._failing():
-            self._workshop.give(orders, partial(self._answered, batch))
+            self._workshop.give(self._batches, orders, partial(self._answered, batch))
 
     def _opened_workshop(self) -> Workshop | None:
         """Processes for small files; None where threads have to do, which only takes longer."""
@@ -217,6 +234,7 @@ class Ingestion:
             raise self._failure  # a full disk does not get better by going on
 
     def _submit(self, work: "Callable[..., None]", *arguments: object) -> None:
+        self._threaded = True
         self._slots.acquire()
         if self._failure is not None:
             self._slots.release()

@@ -5,7 +5,7 @@ wait for each other's interpreter lock more than they work. So batches of small 
 anew (not forked: this one may have threads), through a socket each. They read, compress, hash and stage, and
 answer with digests; the storage's writer adopts what they have staged. Each is given a batch more than it works
 at, so none waits for us, and no more than that, so memory stays bounded. Answers are taken by whoever gives or
-drains, so nobody needs a thread.
+waits, so nobody needs a thread.
 
 They hold no lock. They end when the other end of their socket is closed, so also when this process is killed:
 what they may stage in the moment between goes into a directory that is swept away, see ``objectfiles``.
@@ -43,8 +43,8 @@ class _Hand:
 
     process: subprocess.Popen[bytes]
     line: Connection
-    waiting: deque[Answered] = field(default_factory=deque)
-    """Who is to be told of the batches that it has."""
+    waiting: deque[tuple[int, Answered]] = field(default_factory=deque)
+    """The numbers of the batches that it has, and who is to be told of them."""
 
 
 class Workshop:
@@ -79,8 +79,13 @@ class Workshop:
         for hand in self._hands:
             hand.process.wait()
 
-    def give(self, orders: list[Order], answered: Answered) -> None:
+    def give(self, number: int, orders: list[Order], answered: Answered) -> None:
         """Have a batch of small files made into objects.
+
+        Args:
+            number: of the batch; they grow.
+            orders: the files.
+            answered: called from this thread, by this or another method.
 
         Raises:
             Error: an earlier one failed, or a process has ended.
@@ -90,23 +95,23 @@ class Workshop:
         while len(hand.waiting) >= _AHEAD:
             self._take(None)
             hand = min(self._hands, key=lambda hand: len(hand.waiting))
-        hand.waiting.append(answered)
+        hand.waiting.append((number, answered))
         try:
             hand.line.send((self._era, orders))
         except OSError as error:
             raise _ended(hand) from error
 
-    def drain(self) -> None:
-        """Wait for all that was given.
+    def wait_for(self, number: int) -> None:
+        """Wait for all batches up to a number.
 
         Raises:
             Error: something of it failed, or a process has ended.
         """
-        while any(hand.waiting for hand in self._hands):
+        while any(hand.waiting and hand.waiting[0][0] <= number for hand in self._hands):
             self._take(None)
 
     def settled(self) -> None:
-        """What was staged so far is at its places, after a ``drain``."""
+        """What was staged and answered so far has been brought to its places."""
         self._era += 1
 
     def _take(self, timeout: float | None) -> None:
@@ -118,7 +123,7 @@ class Workshop:
                 answer: list[Made] | Error = hand.line.recv()
             except (EOFError, OSError) as error:
                 raise _ended(hand) from error
-            answered = hand.waiting.popleft()
+            _, answered = hand.waiting.popleft()
             if isinstance(answer, Error):
                 raise answer
             answered(answer)

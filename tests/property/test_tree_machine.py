@@ -27,7 +27,8 @@ from headstart.cvmfs.entry import AUTO_MARKER, MARKER, Entry, File, Mountpoint
 from headstart.cvmfs.objects import Algorithm, Kind, ObjectName, Revision
 from headstart.cvmfs.rows import Row, Statistics
 from headstart.ingest import Ingestion, Recipe
-from headstart.repository.synchronize import Synchronization, Tally, Tree
+from headstart.repository.drafts import Tally, Tree
+from headstart.repository.synchronize import Synchronization
 from headstart.tree import AS_IT_IS
 from headstart.treestate import TreeState
 

@@ -16,9 +16,10 @@ from headstart.cvmfs.objects import ObjectName
 from headstart.errors import StorageError
 from headstart.ingest import Ingestion
 from headstart.keys import RepositoryKeys
+from headstart.repository.drafts import Tree
 from headstart.repository.publish import Means, recipe_of, settings_of
 from headstart.repository.state import Repository, check_catalog
-from headstart.repository.synchronize import Synchronization, Tree
+from headstart.repository.synchronize import Synchronization
 from headstart.repository.touched import PartSynchronization, names_of
 from headstart.store import Store, Transaction
 from headstart.tree import AS_IT_IS, Manners

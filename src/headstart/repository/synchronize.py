@@ -6,7 +6,7 @@ all the same, and is the catalog that was written then still mounted, then nothi
 files nor catalog. Otherwise the catalog is made anew: entries from ``lstat``, contents from the present
 catalog where the state vouches for them, else from the files themselves. A catalog that comes out as it was
 stays the very same. So a publication rewrites the catalogs on the paths to what changed, and holds in memory
-one catalog of each level at most.
+one catalog of each level at most, and a few small ones whose files are still under way while the walk goes on.
 
 A directory gets a catalog of its own if it holds ``.cvmfscatalog``, if a rule of ``.cvmfsdirtab`` says so,
 or, on request, if its parent's would be too large (``headstart.cvmfs.balance``). The last two put the marker
@@ -15,13 +15,13 @@ into the catalog that the tree does not have, as the real publisher does; the tr
 
 import os
 import stat as modes
+from collections import deque
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Final
 
-from headstart.cvmfs.balance import Weights, divisions
-from headstart.cvmfs.dirtab import Dirtab
+from headstart.cvmfs.balance import divisions
 from headstart.cvmfs.edition import Branch, Edition, Forest, Region
 from headstart.cvmfs.entry import (
     AUTO_MARKER,
@@ -38,63 +38,16 @@ from headstart.cvmfs.entry import (
 )
 from headstart.errors import StorageError
 from headstart.ingest import Ingestion
-from headstart.tree import Listing, Manners, Source, entry_of, link_groups, listing_of, top_of
+from headstart.repository.drafts import Draft, Later, Spot, Tally, Tree, hang
+from headstart.tree import Listing, Source, entry_of, link_groups, listing_of, top_of
 from headstart.treestate import HOLDER, Origin, Seen, TreeState, identity_of, look_of, looks_of
 
 _DEEPEST: Final = 180
 """Directories above each other; the walk calls itself for each."""
+_MOST_WAITING: Final = 4_000
+"""Entries of catalogs that wait for their files while the walk goes on: it keeps the readers of files busy."""
 _TOO_MUCH: Final = 2
 """Times what a catalog may have: a directory that gathers so much is divided before all of it is seen."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tree:
-    """What is published, and where."""
-
-    directory: str
-    at: bytes
-    """The path in the repository; empty for its root."""
-    manners: Manners
-    dirtab: Dirtab = field(default_factory=Dirtab)
-    weights: Weights | None = None
-    """How large catalogs may become before they are divided; None to leave them as they are marked."""
-    kept: frozenset[bytes] = frozenset()
-    """Names in the repository's root that are none of the tree's business, where it is published there."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Tally:
-    """What a synchronisation came upon."""
-
-    read: int = 0
-    """Files."""
-    read_bytes: int = 0
-    catalogs: list[bytes] = field(default_factory=list)
-    """Mountpoints of the nested catalogs that were written."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Draft:
-    """A catalog in the making."""
-
-    region: Region = field(default_factory=Region)
-    present: Mapping[bytes, Entry] | None = None
-    """Entries of the catalog that is mounted there now."""
-    finished: list[tuple[bytes, bytes, list[bytes]]] = field(default_factory=list)
-    """Path, looks and regular files of directories whose files are all taken, but not yet remembered."""
-    copies: list[tuple[bytes, bytes]] = field(default_factory=list)
-    """Path, and path of the same file."""
-    untouched: dict[bytes, bytes] = field(default_factory=dict)
-    """What the content of files became that were not looked at, by path."""
-    divided: bool = False
-
-
-class Spot(NamedTuple):
-    """Something on disk that is to be a path in the repository."""
-
-    path: bytes
-    place: bytes
-    stat: os.stat_result
 
 
 class Synchronization:
@@ -118,6 +71,10 @@ class Synchronization:
         self._ingestion: Final = ingestion
         self._state: Final = memory[0]
         self._horizon: Final = memory[1]
+        self._later: Final[deque[Later]] = deque()
+        """In the order of the walk, so what hangs from a catalog stands before it."""
+        self._waiting = 0
+        """Entries in them."""
         self.tally: Final = Tally()
 
     def run(self) -> None:
@@ -274,20 +231,45 @@ class Synchronization:
 
     def _fill(self, spot: Spot, done: Mapping[bytes, Branch | Region | None]) -> Draft:
         """Everything that belongs into one catalog."""
+        draft, weight = self._walked(spot, done)
+        self._finish(draft, spot.path, weight)
+        return draft
+
+    def _walked(self, spot: Spot, done: Mapping[bytes, Branch | Region | None]) -> tuple[Draft, int]:
+        """Everything that belongs into one catalog, whose files may still be under way; and its weight."""
         mounted = self._base.mounted(spot.path)
         draft = Draft()
         if mounted is not None and self._state.directory(spot.path) is not None:
             draft.present = dict(mounted[0].entries())
-        weight = self._directory(draft, spot, listing_of(spot.place), done)
-        self._finish(draft, spot.path, weight)
-        return draft
+        return draft, self._directory(draft, spot, listing_of(spot.place), done)
 
     def _finish(self, draft: Draft, top: bytes, weight: int) -> None:
         """Divide a draft that is too large, and wait for its files."""
-        weights = self._tree.weights
-        if weights is not None and (draft.divided or weight > weights.maximum):
+        if self._is_too_large(draft, weight):
             self._divide(draft, top)
         self._settle(draft)
+
+    def _is_too_large(self, draft: Draft, weight: int) -> bool:
+        weights = self._tree.weights
+        return weights is not None and (draft.divided or weight > weights.maximum)
+
+    def _put_off(self, spot: Spot, above: Draft) -> None:
+        """Make a nested catalog, to be closed when its files are done."""
+        draft, weight = self._walked(spot, {})
+        if self._is_too_large(draft, weight):
+            self._divide(draft, spot.path)
+        self._later.append(Later(spot, draft, above, (weight, self._ingestion.mark())))
+        self._waiting += weight
+        self._catch_up(_MOST_WAITING)
+
+    def _catch_up(self, most: int = -1) -> None:
+        """Close catalogs that only wait for their files, until the others have no more than so many entries."""
+        while self._later and self._waiting > most:
+            spot, draft, above, (weight, mark) = self._later.popleft()
+            self._waiting -= weight
+            self._ingestion.wait_for(mark)
+            self._record(draft)
+            hang(above, spot.path, self._closed(spot, draft))
 
     def _directory(
         self, draft: Draft, spot: Spot, listing: Listing, done: Mapping[bytes, Branch | Region | None]
@@ -364,16 +346,15 @@ class Synchronization:
     def _below(self, draft: Draft, spot: Spot, done: Mapping[bytes, Branch | Region | None]) -> int:
         """A directory inside another: into the same draft, or as a branch of it."""
         listing = listing_of(spot.place)
-        if self._origin(spot, listing) is None:
+        origin = self._origin(spot, listing)
+        if origin is None:
             self._state.forget_catalog(spot.path)
             return self._directory(draft, spot, listing, done)
+        if spot.path not in done and origin is not Origin.WEIGHT and not self._recorded(spot.path):
+            self._put_off(spot, draft)
+            return 1
         branch = done[spot.path] if spot.path in done else self._catalog(spot, trusted=False)
-        if isinstance(branch, Region):
-            draft.region.entries.update(branch.entries)
-            draft.region.branches.update(branch.branches)
-            return len(branch.entries) + len(branch.branches)
-        draft.region.branches[spot.path] = branch if branch is not None else self._kept(spot.path)
-        return 1
+        return hang(draft, spot.path, branch if branch is not None else self._kept(spot.path))
 
     def _kept(self, mountpoint: bytes) -> Branch:
         """A nested catalog that stays as it is."""
@@ -410,8 +391,13 @@ class Synchronization:
         self._ingestion.take(source, partial(draft.region.entries.__setitem__, path))
 
     def _settle(self, draft: Draft) -> None:
-        """Wait for all files of a draft, and remember what its directories looked like."""
+        """Wait for all files of a draft, and for the catalogs that hang from it."""
+        self._catch_up()
         self._ingestion.drain()
+        self._record(draft)
+
+    def _record(self, draft: Draft) -> None:
+        """Remember what the directories of a draft looked like, whose files are all done."""
         entries = draft.region.entries
         for path, other in draft.copies:
             entry = entries[other]

@@ -24,7 +24,8 @@ from headstart.cvmfs.edition import Branch, Edition, Forest, Region
 from headstart.cvmfs.entry import AUTO_MARKER, MARKER, Directory, Entry, Mountpoint, is_below, name_of
 from headstart.errors import ConfigurationError, StorageError
 from headstart.ingest import Ingestion
-from headstart.repository.synchronize import Draft, Spot, Synchronization, Tree
+from headstart.repository.drafts import Draft, Spot, Tree
+from headstart.repository.synchronize import Synchronization
 from headstart.tree import Listing, entry_of, link_groups, listing_of, refuse_reserved
 from headstart.treestate import Origin, Seen, TreeState, look_of
 
@@ -85,6 +86,7 @@ class PartSynchronization(Synchronization):
         self._holder_known = found is not None and self._holder_is(str(found[1]))
         draft = self._taken(above.entries(), spot.path)
         self._change(draft, spot, self._names)
+        self._catch_up()
         self._finish(draft, spot.path, len(draft.region.entries) + len(draft.region.branches))
         self._edition.put(tree.at, draft.region)
 
@@ -120,6 +122,7 @@ class PartSynchronization(Synchronization):
             for name in (MARKER, AUTO_MARKER):
                 draft.region.entries.pop(spot.path + b"/" + name, None)
         self._change(draft, spot, names)
+        self._catch_up()
         self._finish(draft, spot.path, len(draft.region.entries) + len(draft.region.branches))
         return self._closed(spot, draft)
 
