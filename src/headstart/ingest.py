@@ -39,6 +39,8 @@ Progress = Callable[[int], None]
 """Told how many bytes of content were taken in."""
 _MOST_UNSETTLED: Final = 20_000
 """New objects that a transaction may list before they are brought to their places."""
+_AT_ONCE: Final = 200
+"""Objects that are brought to their places between two directories."""
 _BATCH: Final = 64
 """Small files that a worker gets at once."""
 _BATCH_BYTES: Final = 1 << 20
@@ -147,15 +149,18 @@ class Ingestion:
         """
         if mark > self._batches:
             self._hand_over()
+        self._wait_for_threads()
+        if self._workshop is not None:
+            with self._failing():
+                self._workshop.wait_for(mark)
+
+    def _wait_for_threads(self) -> None:
         if self._threaded:
             self._threaded = False
             for _ in range(self._width):
                 self._slots.acquire()
             self._slots.release(self._width)
         self._raise_failure()
-        if self._workshop is not None:
-            with self._failing():
-                self._workshop.wait_for(mark)
 
     def drain(self) -> None:
         """Wait until all that was taken is done.
@@ -164,17 +169,24 @@ class Ingestion:
             Error: something of it failed.
         """
         self.wait_for(self.mark())
-        if self._unsettled > _MOST_UNSETTLED:
-            # Objects that nothing names harm nobody; a list of all of them in memory would grow with the tree.
-            self._into.settle()
-            self._unsettled = 0
-            if self._workshop is not None:
-                self._workshop.settled()
 
     def breathe(self) -> None:
-        """Drain, if so much has gathered that its list should not grow any longer."""
+        """Bring objects to their places if so many have gathered that their list should not grow any longer.
+
+        Objects that nothing names harm nobody; a list of all of them in memory would grow with the tree.
+        """
+        into = self._into
         if self._unsettled > _MOST_UNSETTLED:
-            self.drain()
+            self._wait_for_threads()
+            self._unsettled = 0
+            if isinstance(into, DirectoryTransaction):
+                into.begin_settling()
+            else:
+                into.settle()
+        # A few at a time: processes run out of files while we do nothing else.
+        settled = isinstance(into, DirectoryTransaction) and into.settle_on(_AT_ONCE)
+        if settled and self._workshop is not None:
+            self._workshop.settled()
 
     def _hand_over(self) -> None:
         if not self._batch:

@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from importlib import import_module
+from itertools import islice
 from threading import Lock
 from typing import Final, NamedTuple, Protocol
 
@@ -301,6 +302,10 @@ class DirectoryTransaction:
         self.places: Final = places
         self._lock = Lock()
         self._staged: dict[str, str] = {}
+        """Names of staged files by the paths of their objects."""
+        self._durable: dict[str, str] = {}
+        """Those that only wait to be brought to their places."""
+        self._count = 0
         self._failed = False
         self._readable = False
         """Whether new files in the staging directory have been seen to get the right mode by themselves."""
@@ -309,10 +314,13 @@ class DirectoryTransaction:
         """See ``Transaction.put``."""
         path = name.path
         with self._lock:
-            # Not ``os.path.exists``: nearly all are new, and each would raise an error inside.
-            if path in self._staged or os.access(path, os.F_OK, dir_fd=self.places.root):
+            if path in self._staged or path in self._durable:
                 return False
-            place = str(len(self._staged))
+            # Not ``os.path.exists``: nearly all are new, and each would raise an error inside.
+            if os.access(path, os.F_OK, dir_fd=self.places.root):
+                return False
+            place = str(self._count)
+            self._count += 1
             self._staged[path] = place
         try:
             self._readable = write_file(place, stored, directory=self.places.staging, readable=self._readable)
@@ -332,26 +340,45 @@ class DirectoryTransaction:
             Whether it is new; another's may have come first, and this one is swept away in the end.
         """
         with self._lock:
-            return self._staged.setdefault(path, place) is place
+            return path not in self._durable and self._staged.setdefault(path, place) is place
 
     def settle(self) -> None:
         """See ``Transaction.settle``."""
+        self.settle_on()
+        self.begin_settling()
+        self.settle_on()
+
+    def begin_settling(self) -> None:
+        """Make durable what is staged, nothing of which is still being written; ``settle_on`` does the rest."""
         if self._failed:
             # Another thread's object is missing, so nothing that names it may become visible.
             raise StorageError(f"an object could not be written to {self.root}")
-        root, staging = self.places
-        disks = self.places.disks()
         with _translated(self.root):
-            _sync(disks)
-            for path, place in self._staged.items():
+            _sync(self.places.disks())
+        with self._lock:
+            self._durable, self._staged = self._durable | self._staged, {}
+
+    def settle_on(self, most: int | None = None) -> bool:
+        """Bring durable objects to their places, at most so many: who does other things besides goes on soon.
+
+        Returns:
+            Whether it was the last of them, so that they outlive a power cut there.
+        """
+        if not self._durable:
+            return False
+        root, staging = self.places
+        with _translated(self.root):
+            for path in list(islice(self._durable, most)):
+                place = self._durable[path]
                 try:
                     os.rename(place, path, src_dir_fd=staging, dst_dir_fd=root)
                 except FileNotFoundError:
                     _make_directory(os.path.join(self.root, os.path.dirname(path)))
                     os.rename(place, path, src_dir_fd=staging, dst_dir_fd=root)
-            if self._staged:
-                _sync(disks)
-        self._staged.clear()
+                del self._durable[path]
+            if not self._durable:
+                _sync(self.places.disks())
+        return not self._durable
 
     def replace(self, path: str, content: bytes) -> None:
         """See ``Transaction.replace``."""

@@ -3,8 +3,8 @@
 Theory of operation. What there is to do for a small file is done by Python for a good part, and threads would
 wait for each other's interpreter lock more than they work. So batches of small files go to processes, started
 anew (not forked: this one may have threads), through a socket each. They read, compress, hash and stage, and
-answer with digests; the storage's writer adopts what they have staged. Each is given a batch more than it works
-at, so none waits for us, and no more than that, so memory stays bounded. Answers are taken by whoever gives or
+answer with digests; the storage's writer adopts what they have staged. Each is given a few batches more than it
+works at, so none waits for us while we write a catalog. Answers are taken by whoever gives or
 waits, so nobody needs a thread.
 
 They hold no lock. They end when the other end of their socket is closed, so also when this process is killed:
@@ -25,8 +25,9 @@ from headstart.errors import Error, StorageError
 from headstart.smallfiles import Order
 from headstart.workbench import Made, Setting
 
-_AHEAD: Final = 2
-"""Batches that a process has at most, the one that it works at among them."""
+_AHEAD: Final = 6
+"""Batches that a process has at most, the one that it works at among them. They are paths only, and all their
+answers fit into a socket's buffer, so a process never waits for us to take one while we wait for it."""
 _PROGRAM: Final = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[1])
