@@ -38,6 +38,8 @@ IDENTITY_SIZE: Final = 20
 _LAYOUT: Final = "1"
 _ROW: Final = struct.Struct("<IIIQqqQH")
 _NEVER: Final = -1
+_FOREVER: Final = 1 << 63
+"""Nanoseconds; later than any time of a file."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS about (key TEXT PRIMARY KEY, value TEXT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS directories (path BLOB PRIMARY KEY, looks BLOB, identities BLOB) WITHOUT ROWID;
@@ -101,26 +103,24 @@ def looks_of(top: os.stat_result, listing: Listing, horizon: int | None = None) 
         horizon: nanoseconds since 1970; what changed since then is made to look like nothing else. None to
             compare.
     """
-    own = look_of(top, b"", horizon)
-    if horizon is not None:
-        return own + b"".join([look_of(stat, name, horizon) + name for name, stat in listing.items()])
     # As ``look_of``, without a call for each: this is most of what a publication of nothing new does.
     pack = _ROW.pack
+    limit = _FOREVER if horizon is None else horizon
     rows = [
         pack(
             stat.st_mode,
             stat.st_uid,
             stat.st_gid,
             stat.st_size,
-            stat.st_mtime_ns,
-            stat.st_ctime_ns,
+            mtime := stat.st_mtime_ns,
+            ctime if (ctime := stat.st_ctime_ns) < limit and mtime < limit else _NEVER,
             stat.st_ino,
             len(name),
         )
         + name
         for name, stat in listing.items()
     ]
-    return own + b"".join(rows)
+    return look_of(top, b"", horizon) + b"".join(rows)
 
 
 def look_of(stat: os.stat_result, name: bytes, horizon: int | None = None) -> bytes:

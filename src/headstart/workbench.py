@@ -1,6 +1,7 @@
 """The program of a process that makes objects of small files for another one, see ``workshop``."""
 
 import contextlib
+import gc
 import os
 from multiprocessing.connection import Connection
 from typing import NamedTuple
@@ -63,6 +64,7 @@ class Bench:
 
 def main(descriptor: int) -> None:
     """Answer batch after batch through an open socket, until nobody asks any more."""
+    gc.disable()  # nothing here has cycles, and it would look for them at every few batches
     with contextlib.suppress(EOFError, ConnectionError), Connection(descriptor) as line:
         setting: Setting = line.recv()
         # Names that nobody else takes, not even one who comes after a writer that was killed.
