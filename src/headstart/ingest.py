@@ -17,7 +17,7 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from threading import BoundedSemaphore, Lock
@@ -29,7 +29,7 @@ from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName
 from headstart.deflating import Compressor, fast, stored
 from headstart.errors import StorageError
 from headstart.names import Sha256
-from headstart.smallfiles import Order, check_digest, compare, content_of
+from headstart.smallfiles import Attributes, Order, attributes_of, check_digest, compare, content_of
 from headstart.store import DirectoryTransaction, Transaction
 from headstart.tree import Source
 from headstart.workbench import Made, Setting
@@ -217,11 +217,13 @@ class Ingestion:
         """Small files have become objects."""
         into, algorithm = self._into, self.recipe.algorithm
         taken = 0
-        for (source, compression, _, done), (raw, size, path, place) in zip(batch, made, strict=True):
+        for (source, compression, _, done), (raw, size, path, place, attributes) in zip(
+            batch, made, strict=True
+        ):
             if place and isinstance(into, DirectoryTransaction) and into.adopt(path, place):
                 self._count(size)
             digest = Digest(algorithm=algorithm, raw=raw)
-            done(_file(source, digest, compression))
+            done(_file(_attributed(source, attributes), digest, compression))
             taken += source.size
         self._progress(taken)
 
@@ -261,8 +263,9 @@ class Ingestion:
 
     def _several(self, batch: "list[_Item]") -> None:
         for source, compression, expected, done in batch:
-            content = content_of(_order(source, compression, expected))
-            done(_file(source, self._piece(content, Kind.FILE, compression).digest, compression))
+            content, attributes = content_of(_order(source, compression, expected))
+            digest = self._piece(content, Kind.FILE, compression).digest
+            done(_file(_attributed(source, attributes), digest, compression))
 
     def _cut(self, source: Source, expected: Sha256 | None, done: "Done") -> None:
         """Read a large file and hand its chunks to the workers."""
@@ -270,9 +273,10 @@ class Ingestion:
         first_chunk = import_module("headstart.cvmfs.cutting").first_chunk
         sizes = self.recipe.sizes
         sha256 = hashlib.sha256()
-        pieces = _Pieces(source, self.recipe.compression_of(source), done)
         total = count = 0
         with _opened(source) as file:
+            source = _attributed(source, _attributes_of(source, file))
+            pieces = _Pieces(source, self.recipe.compression_of(source), done)
             # One window for the whole file: fresh memory for each read costs as much as hashing it.
             window = memoryview(bytearray(sizes.maximum))
             filled = _fill(file, source, window)
@@ -368,7 +372,18 @@ _Item = tuple[Source, Compression, Sha256 | None, Done]
 
 def _order(source: Source, compression: Compression, expected: Sha256 | None) -> Order:
     sha256 = None if expected is None else expected.hex
-    return source.place, source.size, source.seen, compression is not Compression.NONE, sha256
+    return source.place, source.size, source.seen, source.xattrs, compression is not Compression.NONE, sha256
+
+
+def _attributed(source: Source, attributes: Attributes) -> Source:
+    return replace(source, stat=replace(source.stat, xattrs=attributes)) if attributes else source
+
+
+def _attributes_of(source: Source, file: io.FileIO) -> Attributes:
+    try:
+        return attributes_of(file.fileno()) if source.xattrs else ()
+    except OSError as error:
+        raise StorageError(f"cannot read {source.place}: {error.strerror}") from error
 
 
 def _opened(source: Source) -> io.FileIO:

@@ -6,22 +6,30 @@ What there is to do for each file, a tree does often; this is done by threads, o
 
 import hashlib
 import os
+from typing import Final
 
 from headstart.errors import CorruptError, StorageError
 
-Order = tuple[str, int, tuple[int, int, int] | None, bool, str | None]
+Order = tuple[str, int, tuple[int, int, int] | None, bool, bool, str | None]
 """A small file: place and size; inode, mtime and ctime in nanoseconds, as they must still be when it has been
-read, or None; whether it is to be compressed; the SHA-256 in hexadecimal digits that it must have, or None."""
+read, or None; whether its attributes are wanted, and whether it is to be compressed; the SHA-256 in hexadecimal
+digits that it must have, or None."""
+Attributes = tuple[tuple[bytes, bytes], ...]
+"""Extended ones: keys and values, sorted."""
+_USER_NAMESPACE: Final = "user."
+_CAPABILITY: Final = "security.capability"
+_XATTR_LIMIT: Final = 255
+"""Bytes of a key and of a value, and attributes of an entry (format section 9.3)."""
 
 
-def content_of(order: Order) -> bytes:
-    """A small file's content, if it is what it should be.
+def content_of(order: Order) -> tuple[bytes, Attributes]:
+    """A small file's content and attributes, if it is what it should be.
 
     Raises:
         CorruptError: it changed, or is not what its record says.
         StorageError: it cannot be read.
     """
-    place, size, seen, _, expected = order
+    place, size, seen, attributed, _, expected = order
     wanted = size + 1  # one more would show that it has grown
     try:
         descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
@@ -29,6 +37,7 @@ def content_of(order: Order) -> bytes:
             content = os.read(descriptor, wanted)
             while len(content) < size and (more := os.read(descriptor, wanted - len(content))):
                 content += more
+            attributes = attributes_of(descriptor) if attributed else ()
             now = os.fstat(descriptor)
         finally:
             os.close(descriptor)
@@ -37,7 +46,26 @@ def content_of(order: Order) -> bytes:
     compare(place, (size, seen), now, len(content))
     if expected is not None:
         check_digest(place, hashlib.sha256(content).hexdigest(), expected)
-    return content
+    return content, attributes
+
+
+def attributes_of(file: bytes | int) -> Attributes:
+    """The attributes of something that are published, by its place or by a descriptor of it.
+
+    Raises:
+        OSError: they cannot be read.
+    """
+    follow = isinstance(file, int)
+    names = os.listxattr(file, follow_symlinks=follow)
+    if not names:
+        return ()  # nearly always
+    pairs: list[tuple[bytes, bytes]] = []
+    for name in names:
+        if name.startswith(_USER_NAMESPACE) or name == _CAPABILITY:
+            pair = os.fsencode(name), os.getxattr(file, name, follow_symlinks=follow)
+            if all(len(part) <= _XATTR_LIMIT for part in pair):
+                pairs.append(pair)
+    return tuple(sorted(pairs)[:_XATTR_LIMIT])
 
 
 def compare(place: str, known: tuple[int, tuple[int, int, int] | None], now: os.stat_result, size: int) -> None:

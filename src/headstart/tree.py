@@ -13,12 +13,9 @@ from typing import Final
 
 from headstart.cvmfs.entry import Directory, Special, SpecialKind, Stat, Symlink
 from headstart.errors import StorageError
+from headstart.smallfiles import attributes_of
 
 _KINDS: Final = {kind.value: kind for kind in SpecialKind}
-_USER_NAMESPACE: Final = "user."
-_CAPABILITY: Final = "security.capability"
-_XATTR_LIMIT: Final = 255
-"""Bytes of a key and of a value, and attributes of an entry (format section 9.3)."""
 _NANOSECONDS: Final = 1_000_000_000
 _OURS: Final = b".cvmfs"
 _GRAFT_PREFIX: Final = b".cvmfsgraft-"
@@ -37,6 +34,8 @@ class Source:
     size: int
     place: str
     """Where to read it."""
+    xattrs: bool = False
+    """Whether its attributes are still to be read, too."""
     seen: tuple[int, int, int] | None = None
     """Inode, mtime and ctime in nanoseconds, as they must still be when it has been read; None to not look."""
 
@@ -159,23 +158,26 @@ def entry_of(place: bytes, name: bytes, found: os.stat_result, manners: Manners,
     mode = modes.S_IMODE(found.st_mode)
     uid, gid = manners.owner if manners.owner is not None else (found.st_uid, found.st_gid)
     seconds, nanoseconds = divmod(found.st_mtime_ns, _NANOSECONDS)
+    regular = modes.S_ISREG(found.st_mode)
     stat = Stat(
         mode=manners.directory_mode if directory and manners.directory_mode is not None else mode,
         mtime=seconds,
         mtimens=nanoseconds if manners.nanoseconds else None,
         uid=uid,
         gid=gid,
-        xattrs=_xattrs(place) if manners.xattrs else (),
+        # Of a file that will be opened, that costs a fraction then.
+        xattrs=attributes_of(place) if manners.xattrs and not regular else (),
         link_group=group,
     )
     if directory:
         return Directory(name=name, stat=stat)
-    if modes.S_ISREG(found.st_mode):
+    if regular:
         return Source(
             name=name,
             stat=stat,
             size=found.st_size,
             place=os.fsdecode(place),
+            xattrs=manners.xattrs,
             seen=(found.st_ino, found.st_mtime_ns, found.st_ctime_ns),
         )
     if modes.S_ISLNK(found.st_mode):
@@ -183,16 +185,3 @@ def entry_of(place: bytes, name: bytes, found: os.stat_result, manners: Manners,
     kind = _KINDS[modes.S_IFMT(found.st_mode)]
     device = kind in (SpecialKind.CHARACTER, SpecialKind.BLOCK)
     return Special(name=name, stat=stat, kind=kind, rdev=found.st_rdev if device else 0)
-
-
-def _xattrs(place: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    names = os.listxattr(place, follow_symlinks=False)
-    if not names:
-        return ()  # nearly always
-    pairs: list[tuple[bytes, bytes]] = []
-    for name in names:
-        if name.startswith(_USER_NAMESPACE) or name == _CAPABILITY:
-            pair = os.fsencode(name), os.getxattr(place, name, follow_symlinks=False)
-            if all(len(part) <= _XATTR_LIMIT for part in pair):
-                pairs.append(pair)
-    return tuple(sorted(pairs)[:_XATTR_LIMIT])

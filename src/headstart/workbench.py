@@ -10,11 +10,11 @@ from headstart.cvmfs.objects import Algorithm, Kind, object_path
 from headstart.deflating import Compressor, stored
 from headstart.errors import Error
 from headstart.objectfiles import Shelf
-from headstart.smallfiles import Order, content_of
+from headstart.smallfiles import Attributes, Order, content_of
 
-Made = tuple[bytes, int, str, str]
+Made = tuple[bytes, int, str, str, Attributes]
 """An object: digest, bytes as stored, path from the storage's root, and the name of its staged file, which is
-empty where the object was there already."""
+empty where the object was there already; and the attributes of the file."""
 
 
 class Setting(NamedTuple):
@@ -55,11 +55,11 @@ class Bench:
         return [self._make(order) for order in orders]
 
     def _make(self, order: Order) -> Made:
-        content = content_of(order)
-        encoded = self._setting.compress(content) if order[3] else stored(content)
+        content, attributes = content_of(order)
+        encoded = self._setting.compress(content) if order[4] else stored(content)
         digest = self._setting.algorithm.raw_digest(encoded)
         path = object_path(digest, self._suffix)
-        return digest, len(encoded), path, self._shelf.put(path, encoded)
+        return digest, len(encoded), path, self._shelf.put(path, encoded), attributes
 
 
 def main(descriptor: int) -> None:

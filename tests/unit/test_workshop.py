@@ -12,7 +12,7 @@ import pytest
 from crashing import killed_before_step, quick_disk, steps_of, telling_moments
 from headstart import ingest
 from headstart.cvmfs.chunks import ChunkSizes
-from headstart.cvmfs.entry import Stat
+from headstart.cvmfs.entry import Entry, Stat
 from headstart.deflating import fast
 from headstart.errors import CorruptError, StorageError
 from headstart.ingest import Ingestion, Recipe
@@ -20,7 +20,7 @@ from headstart.repository import Means, TreePublished, Wanted, publish_tree
 from headstart.store import DirectoryStore
 from headstart.tree import Source
 from headstart.workshop import Workshop
-from publishing import AT, NOW, Place, content_of, new_repository
+from publishing import AT, HELD, NOW, Place, content_of, new_repository
 
 __all__ = ["quick_disk"]
 SIZES = ChunkSizes(minimum=4096, average=8192, maximum=16384)
@@ -92,6 +92,30 @@ def test_processes_make_what_threads_make(
     assert content_of(places[0].open()) == content_of(places[1].open())
     for path in files_of(places[0]):
         assert (places[0].root / path).stat().st_mode & 0o7777 == 0o644
+
+
+@pytest.mark.usefixtures("at_once")
+def test_attributes_come_with_the_content(place: Place, tree: Path) -> None:
+    """Of small and large files, and of those that are not read again because they are known."""
+    places = {b"/part1/file1": b"small", b"/large": b"large", b"/part1/file2": b"other"}
+    try:
+        for path, value in places.items():
+            os.setxattr(tree / os.fsdecode(path[1:]), "user.kind", value)
+    except OSError:
+        pytest.skip("no attributes on this file system")
+    wanted = Wanted(directory=str(tree), at=AT, state=str(tree.parent / "state"), slack=HELD)
+    for read in (111, 1):
+        assert publish_tree(place.target, wanted, NOW, Means(recipe=RECIPE)).read == read
+        for path, value in places.items():
+            entry = place.open().forest.lookup(AT + path)
+            assert entry is not None
+            assert entry.stat.xattrs == ((b"user.kind", value),)
+        assert sum(bool(entry.stat.xattrs) for entry in entries_of(place)) == 3
+        (tree / "part1" / "file3").write_text("changed")
+
+
+def entries_of(place: Place) -> list[Entry]:
+    return [entry for catalog in place.open().forest.catalogs() for _, entry in catalog.entries()]
 
 
 @pytest.mark.usefixtures("at_once")

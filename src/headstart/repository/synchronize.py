@@ -39,6 +39,7 @@ from headstart.cvmfs.entry import (
 from headstart.errors import StorageError
 from headstart.ingest import Ingestion
 from headstart.repository.drafts import Draft, Later, Spot, Tally, Tree, hang
+from headstart.smallfiles import attributes_of
 from headstart.tree import Listing, Source, entry_of, link_groups, listing_of, top_of
 from headstart.treestate import HOLDER, Origin, Seen, TreeState, identity_of, look_of, looks_of
 
@@ -382,7 +383,9 @@ class Synchronization:
             return False
         if entry.size != source.size or entry.compression is not self._ingestion.recipe.compression_of(source):
             return False
-        draft.region.entries[path] = replace(entry, stat=source.stat)
+        attributes = attributes_of(spot.place) if source.xattrs else ()
+        stat = replace(source.stat, xattrs=attributes) if attributes else source.stat
+        draft.region.entries[path] = replace(entry, stat=stat)
         return True
 
     def _read(self, draft: Draft, path: bytes, source: Source) -> None:
