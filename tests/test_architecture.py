@@ -17,7 +17,7 @@ LAYERS = (
      "overrides", "nodefacts", "mountinfo",
      "clock", "bundle",
      "s3place",
-     "launchfiles", "releasestatement"},
+     "launchfiles", "releasestatement", "wording"},
     # 2 format
     {"cvmfs"},
     # 3 edges
@@ -54,7 +54,7 @@ NODE = {
     "surroundings", "probing", "doctor", "doctor.finding", "doctor.gather", "doctor.here", "doctor.there",
     "cli.doctor", "clock", "memory", "channelhistory", "cli.history",
      "launchfiles", "holders", "holdername", "locking", "leases", "ownership", "usage", "neighbours", "prune",
-     "cachecheck", "cli.cache", "releasestatement",
+     "cachecheck", "cli.cache", "releasestatement", "wording",
 }  # fmt: skip
 
 PURE_FORBIDDEN_MODULES = {

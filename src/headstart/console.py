@@ -3,9 +3,11 @@
 import time
 from typing import TextIO
 
+from headstart.wording import printable
+
 
 class Console:
-    """Talk for a person; never data.
+    """Talk for a person; never data, and nothing in it can steer a terminal.
 
     Args:
         stream: where to write, standard error as a rule.
@@ -17,10 +19,10 @@ class Console:
 
     def step(self, text: str) -> None:
         """Say what begins or what was reached, with the elapsed time in seconds."""
-        self._stream.write(f"[{time.monotonic() - self._start:6.1f} s] {text}\n")
+        self._stream.write(f"[{time.monotonic() - self._start:6.1f} s] {printable(text)}\n")
         self._stream.flush()
 
     def note(self, text: str) -> None:
         """Say something that is no step."""
-        self._stream.write(f"{text}\n")
+        self._stream.write("\n".join(map(printable, text.split("\n"))) + "\n")
         self._stream.flush()

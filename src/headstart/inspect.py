@@ -39,6 +39,7 @@ from headstart.release import JULIA_FILE, RELEASE_FILE, FileRecord, JuliaTree, L
 from headstart.releasestatement import Stated, statement_path
 from headstart.snapshot import Snapshot, stored_limit
 from headstart.source import MountSource, Opened
+from headstart.wording import readable
 
 _WORKERS: Final = 4
 _BLOCK: Final = 1 << 20
@@ -232,22 +233,22 @@ def _catalogs(snapshot: Snapshot, report: Report) -> dict[bytes, Entry]:
     order: list[Catalog] = []
     while waiting:
         path = waiting.pop()
-        with report.about(_shown(path)):
+        with report.about(readable(path or b"/")):
             catalog = snapshot.catalog(path)
             if catalog.mountpoint != path:
-                raise CorruptError(f"no catalog begins at {_shown(path)}, though its parent says so")
+                raise CorruptError(f"no catalog begins at {readable(path or b'/')}, though its parent says so")
             opened[path] = catalog
             order.append(catalog)
             report.catalogs += 1
             waiting += sorted(catalog.nested, reverse=True)
     for catalog in order:
-        with report.about(_shown(catalog.mountpoint)):
+        with report.about(readable(catalog.mountpoint or b"/")):
             for text in catalog.complaints():
-                report.add(_shown(catalog.mountpoint), CorruptError(text))
+                report.add(readable(catalog.mountpoint or b"/"), CorruptError(text))
             children = {path: opened[path] for path in catalog.nested if path in opened}
             if len(children) == len(catalog.nested):
                 for text in catalog.complaints_about(children):
-                    report.add(_shown(catalog.mountpoint), CorruptError(text))
+                    report.add(readable(catalog.mountpoint or b"/"), CorruptError(text))
             for path, entry in catalog.entries():
                 if not isinstance(entry, Mountpoint):
                     entries[path] = entry
@@ -346,7 +347,9 @@ def _compare(expected: Mapping[str, Record], entries: Mapping[bytes, Entry], rep
                     raise MissingError("is recorded in its release, and the repository does not have it")
                 case Symlink() if isinstance(record, LinkRecord):
                     if entry.target.decode(errors="replace") != record.target:
-                        raise CorruptError(f"leads to {entry.target!r}, and its record says {record.target!r}")
+                        raise CorruptError(
+                            f"leads to {readable(entry.target)}, and its record says {record.target}"
+                        )
                 case File() | ChunkedFile() if isinstance(record, FileRecord):
                     if (entry.size, entry.stat.mode & 0o777) != (record.size, record.mode):
                         raise CorruptError(
@@ -443,7 +446,7 @@ def _mounted(
 def _mounted_file(place: str, record: Record, progress: Callable[[int], None] | None) -> None:
     if isinstance(record, LinkRecord):
         if os.readlink(place) != record.target:
-            raise CorruptError(f"leads to {os.readlink(place)!r}, and its record says {record.target!r}")
+            raise CorruptError(f"leads to {os.readlink(place)}, and its record says {record.target}")
         return
     if os.lstat(place).st_size != record.size:
         raise CorruptError(f"has {os.lstat(place).st_size} bytes, and its record says {record.size}")

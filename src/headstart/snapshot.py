@@ -59,6 +59,7 @@ from headstart.errors import (
 )
 from headstart.names import Fqrn
 from headstart.stratum import Sink, Stratum
+from headstart.wording import readable
 
 T = TypeVar("T")
 HISTORY_LIMIT: Final = 1 << 26
@@ -306,7 +307,7 @@ class Snapshot:
             UnavailableError: the source does not answer.
         """
         entry = self.lookup(path)
-        shown = path.decode(errors="replace")
+        shown = readable(path)
         match entry:
             case File() | ChunkedFile():
                 return self.content(entry, what=shown, limit=limit)

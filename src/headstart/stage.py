@@ -17,6 +17,7 @@ from headstart.names import Fqrn, JuliaName, ReleaseId, Sha256, StackName
 from headstart.record import Table
 from headstart.release import JULIA_FILE, RELEASE_FILE, FileRecord, JuliaTree, LinkRecord, Record, Release
 from headstart.tree import Manners, Source, Staged, walk
+from headstart.wording import readable
 
 STAGE_FILE: Final = "stage.json"
 SCHEMA: Final = 1
@@ -187,4 +188,4 @@ def _complaint(path: bytes, entry: Staged, record: Record | None, root: bytes) -
 
 
 def _shown(path: bytes, root: bytes) -> str:
-    return repr(path[len(root) + 1 :].decode(errors="replace"))
+    return readable(path[len(root) + 1 :])

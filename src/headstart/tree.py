@@ -14,6 +14,7 @@ from typing import Final
 from headstart.cvmfs.entry import Directory, Special, SpecialKind, Stat, Symlink
 from headstart.errors import StorageError
 from headstart.smallfiles import attributes_of
+from headstart.wording import readable
 
 _KINDS: Final = {kind.value: kind for kind in SpecialKind}
 _NANOSECONDS: Final = 1_000_000_000
@@ -118,7 +119,7 @@ def refuse_reserved(directory: bytes, listing: Listing) -> None:
     for name in [name for name in listing if name.startswith(_GRAFT_PREFIX) or name == _BUNDLES]:
         # The first tells the real publisher of files that are elsewhere, the second is reserved as a directory.
         if name != _BUNDLES or modes.S_ISDIR(listing[name].st_mode):
-            raise StorageError(f"{directory + b'/' + name!r} has a name that cannot be published")
+            raise StorageError(f"{readable(directory + b'/' + name)} has a name that cannot be published")
 
 
 def link_groups(listing: Listing) -> Mapping[bytes, int]:

@@ -77,21 +77,6 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert done.stderr == b""
 
 
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("plain \u00fcmlaut", "plain \u00fcmlaut"),
-        ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),
-        ("\x9b31m", "\\x9b31m"),
-        ("a\rb\nc", "a\\rb\\nc"),
-        ("\u202eback", "\\u202eback"),
-        ("\udcff", "\\udcff"),
-    ],
-)
-def test_nothing_that_is_printed_steers_a_terminal(text: str, shown: str) -> None:
-    assert cli.printable(text) == shown
-
-
 def test_what_a_server_says_is_printed_as_text(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

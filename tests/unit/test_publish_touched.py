@@ -223,6 +223,15 @@ def test_what_headstart_publishes_itself_is_left_alone(place: Place, tree: Path)
     assert b"/plain" in {catalog.mountpoint for catalog in place.open().forest.catalogs()}
 
 
+@pytest.mark.parametrize("only", [False, True])
+def test_a_name_in_a_complaint_is_one_line_and_as_it_is(place: Place, tree: Path, *, only: bool) -> None:
+    run(place, tree)
+    Path(os.fsdecode(bytes(tree / "plain") + b"/.cvmfsgraft-\n\xff")).touch()
+    with pytest.raises(StorageError) as caught:
+        run(place, tree, *(["plain/.cvmfsgraft-\n\udcff"] if only else []))
+    assert caught.value.message == f"{tree}/plain/.cvmfsgraft-\\n\\xff has a name that cannot be published"
+
+
 def test_reserved_names_are_refused(place: Place, tree: Path) -> None:
     run(place, tree)
     (tree / "plain/.cvmfsgraft-x").touch()

@@ -9,6 +9,7 @@ from importlib import import_module
 from types import ModuleType
 
 from headstart.errors import Error
+from headstart.wording import printable
 
 TYPE_CHECKING = False  # as in typing, which is slow to import
 if TYPE_CHECKING:
@@ -53,16 +54,6 @@ def main(argv: list[str] | None = None) -> int:
         # The reader of our output has gone: nothing is wrong, and the interpreter must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-def printable(text: str) -> str:
-    """A line for a terminal: what servers and repositories say in it must not be able to steer it."""
-    if text.isprintable():
-        return text
-    return "".join(
-        sign if sign.isprintable() else sign.encode("unicode_escape", "backslashreplace").decode()
-        for sign in text
-    )
 
 
 def _say(text: str) -> None:

@@ -9,13 +9,14 @@ from typing import Any
 
 from headstart import cachecheck, prune
 from headstart.cache import Cache
-from headstart.cli.reading import counted, size_text, time_text, write, write_json
+from headstart.cli.reading import size_text, time_text, write, write_json
 from headstart.cli.run import NO_HOME, cache_of, homeless
 from headstart.console import Console
 from headstart.errors import CacheError, ComplaintsError, ConfigurationError
 from headstart.prune import Plan, Wish, of_units
 from headstart.siteconfig import parse_size, read_site
 from headstart.usage import Survey, Usage
+from headstart.wording import counted
 
 HELP = "Look after the node's cache: 'headstart cache VERB --help' explains a verb."
 _DAY = 86400

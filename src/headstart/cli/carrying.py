@@ -18,7 +18,7 @@ from headstart.cli.pointing import (
     talk_stated,
     write_bundle,
 )
-from headstart.cli.reading import counted, time_text, write, write_json
+from headstart.cli.reading import time_text, write, write_json
 from headstart.cli.tags import target_of
 from headstart.console import Console
 from headstart.cvmfs.signing import Ed25519Signer, Signer
@@ -28,6 +28,7 @@ from headstart.releasestatement import ReleaseStatement
 from headstart.repository import Repository
 from headstart.repository.pointing import Pointing
 from headstart.repository.statements import Proven, prove, publish_statements
+from headstart.wording import counted
 
 
 def add_carrying(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

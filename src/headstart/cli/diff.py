@@ -8,7 +8,6 @@ from typing import Any
 from headstart.cli.reading import (
     add_source_arguments,
     anchors_of,
-    counted,
     past_json,
     size_text,
     source_of,
@@ -22,6 +21,7 @@ from headstart.errors import ConfigurationError, UnknownError
 from headstart.published import resolve
 from headstart.reference import Reference
 from headstart.source import Opened, open_source, stored_size
+from headstart.wording import counted, readable
 
 HELP = """\
 Compare two states of a repository, or two releases in its present state.
@@ -101,7 +101,7 @@ def _sides(opened: Opened, before: str, after: str, now: datetime) -> tuple[Side
 
 
 def _side_json(text: str, side: Side) -> dict[str, Any]:
-    said: dict[str, Any] = {"named": text, "path": side.root.decode(errors="replace") or "/"}
+    said: dict[str, Any] = {"named": text, "path": readable(side.root or b"/")}
     past = side.snapshot.past
     return said | (past_json(past) if past is not None else {"revision": side.snapshot.revision})
 
@@ -128,7 +128,7 @@ def _groups(found: Difference) -> Mapping[str, dict[str, int]]:
 
 
 def _line(change: Change) -> str:
-    text = f"{_SIGNS[change.fate]} {change.path.decode(errors='surrogateescape')}"
+    text = f"{_SIGNS[change.fate]} {readable(change.path)}"
     if change.fate is Fate.CHANGED:
         text += f"  ({', '.join(change.what)})"
         if "content" in change.what:
@@ -152,7 +152,7 @@ def _total(found: Difference, fetched: int | None) -> str:
 def _change_json(change: Change) -> dict[str, Any]:
     said: dict[str, Any] = {
         "fate": str(change.fate),
-        "path": change.path.decode(errors="backslashreplace"),
+        "path": readable(change.path),
         "bytes_before": None if change.before is None else _size(change.before),
         "bytes_after": None if change.after is None else _size(change.after),
     }

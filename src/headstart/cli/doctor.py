@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, assert_never
 
-from headstart.cli.reading import add_trust_arguments, anchors_of, counted, time_text, write, write_json
+from headstart.cli.reading import add_trust_arguments, anchors_of, time_text, write, write_json
 from headstart.cli.run import CPUINFO, NO_HOME, STATE, cache_of
 from headstart.doctor import Case, Finding, Grade, diagnose, gather, worst
 from headstart.errors import ComplaintsError, ConfigurationError
 from headstart.nodefacts import Facts, Heard, Silence, Trouble, Way
 from headstart.route import DIRECT
+from headstart.wording import counted
 
 HELP = f"""\
 Say what would go wrong on this node, and what to do about it: the processor,

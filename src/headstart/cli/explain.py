@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final, assert_never
 from uuid import UUID
 
-from headstart.cli.reading import counted, write, write_json
+from headstart.cli.reading import write, write_json
 from headstart.errors import ComplaintsError, ConfigurationError, MissingError
 from headstart.explain import OUTCOMES, Plan, Report, explain, plan, plan_release
 from headstart.julia import JuliaVersion
@@ -20,6 +20,7 @@ from headstart.release import RELEASE_FILE, Release
 from headstart.session import Session
 from headstart.staleness import Doubt, Fresh
 from headstart.verdicts import Accepted, Candidate, Rejected, Uncached, Undecided, Unnamed, Verdict
+from headstart.wording import counted
 
 HELP = """\
 Say for each package of a depot, or of a release, whether Julia will take its

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Mapping
 
-from headstart.cli.reading import counted, write, write_json
+from headstart.cli.reading import write, write_json
 from headstart.console import Console
 from headstart.errors import ConfigurationError
 from headstart.names import Fqrn
@@ -21,6 +21,7 @@ from headstart.repository.handover import (
     plan_release,
 )
 from headstart.stage import open_stage
+from headstart.wording import counted
 
 
 def run_via(args: argparse.Namespace, env: Mapping[str, str], at: bytes, kept: frozenset[bytes]) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from headstart.bundle import Bundle
 from headstart.channel import Pointer, Root
-from headstart.cli.reading import counted, time_text, write, write_json
+from headstart.cli.reading import time_text, write, write_json
 from headstart.cli.storages import add_storage_arguments
 from headstart.cli.tags import target_of
 from headstart.cli.writing import write_whole
@@ -19,6 +19,7 @@ from headstart.repository import Repository
 from headstart.repository.channels import channels_of, enough_signers
 from headstart.repository.pointing import POINTER_DAYS, Pointing, Terms, bundle_of
 from headstart.repository.statements import prove, publish_statements
+from headstart.wording import counted
 
 Planner = Callable[[Repository, datetime], Sequence[Pointing]]
 

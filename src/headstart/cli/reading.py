@@ -9,7 +9,6 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Final, assert_never
 
-from headstart.cli import printable
 from headstart.cvmfs.history import Tag
 from headstart.cvmfs.past import PastRoot, chosen
 from headstart.names import Fqrn
@@ -26,6 +25,7 @@ from headstart.source import (
     open_source,
     parse,
 )
+from headstart.wording import printable
 
 SCHEME: Final = "s3://"
 
@@ -190,11 +190,6 @@ def size_text(size: int) -> str:
             break
         value, unit = value / 1000, larger
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-
-
-def counted(count: int, one: str, more: str = "") -> str:
-    """A number of things: 1 entry, 2 entries."""
-    return f"{count} {one if count == 1 else more or one + 's'}"
 
 
 def write(text: str) -> None:

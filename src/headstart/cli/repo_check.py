@@ -7,7 +7,7 @@ import textwrap
 import time
 from datetime import UTC, datetime
 
-from headstart.cli.reading import counted, size_text, write, write_json
+from headstart.cli.reading import size_text, write, write_json
 from headstart.cli.storages import add_s3_argument, in_bucket, open_storage, source_on
 from headstart.console import Console
 from headstart.errors import ComplaintsError, ConfigurationError, StorageError
@@ -29,6 +29,7 @@ from headstart.source import (
     stratum_of,
 )
 from headstart.store import DirectoryStore, NewStorage
+from headstart.wording import counted
 
 HELP = "look for whatever is wrong with a repository, and mend what can be mended"
 DESCRIPTION = """\

@@ -4,7 +4,7 @@ import argparse
 import sys
 from datetime import UTC, datetime, timedelta
 
-from headstart.cli.reading import counted, size_text, write, write_json
+from headstart.cli.reading import size_text, write, write_json
 from headstart.cli.storages import add_storage_arguments, source_on, storage_of
 from headstart.console import Console
 from headstart.cvmfs.objects import Kind
@@ -18,6 +18,7 @@ from headstart.repository.replica import Replica, is_replica
 from headstart.repository.state import Repository
 from headstart.source import expected_name
 from headstart.store import DirectoryStore, NewStorage
+from headstart.wording import counted
 
 HELP = "forget old states, and delete what only they are made of"
 DESCRIPTION = """\

@@ -6,7 +6,7 @@ import os
 import sys
 from datetime import UTC, datetime
 
-from headstart.cli.reading import counted, write, write_json
+from headstart.cli.reading import write, write_json
 from headstart.cli.storages import add_storage_arguments, storage_of, stratum_on
 from headstart.cli.tags import name_of
 from headstart.console import Console
@@ -18,6 +18,7 @@ from headstart.repository.meta import MetaPlan, change_meta, plan_meta
 from headstart.repository.serverinfo import INFO, plan_info, write_info
 from headstart.repository.state import Repository
 from headstart.snapshot import Snapshot
+from headstart.wording import counted
 
 _META = """\
 Print what the repository says of itself: a JSON object with administrator,

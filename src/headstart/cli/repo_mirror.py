@@ -10,7 +10,6 @@ from headstart.blacklists import read_blacklists
 from headstart.cli.reading import (
     add_source_arguments,
     anchors_of,
-    counted,
     size_text,
     source_of,
     write,
@@ -27,6 +26,7 @@ from headstart.s3place import S3Place
 from headstart.siteconfig import read_site
 from headstart.source import MountSource, StorageSource, WebSource, expected_name, find_keys, stratum_of
 from headstart.store import NewStorage
+from headstart.wording import counted
 
 HELP = "make a copy of a repository (a Stratum 1), or bring it up to date"
 DESCRIPTION = """\

@@ -10,10 +10,10 @@ import time
 from importlib import import_module
 
 from headstart import shortcut as shortcuts
-from headstart.cli import printable
 from headstart.directories import own_part
 from headstart.errors import CacheError, ConfigurationError, MissingError, NamespaceError
 from headstart.shortcut import Question, Shortcut
+from headstart.wording import printable
 
 TYPE_CHECKING = False  # as in typing, which is slow to import
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ from typing import Any
 from headstart.cli.reading import (
     add_past_arguments,
     add_source_arguments,
-    counted,
     heading,
     open_from,
     size_text,
@@ -24,6 +23,7 @@ from headstart.inspect import Description, describe
 from headstart.reference import Reference
 from headstart.release import FileRecord, ImageRecord, Record
 from headstart.releasestatement import Stated
+from headstart.wording import counted
 
 HELP = """\
 Describe one release: its Julia, its images and what they ask of a CPU, its

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from headstart.cli.reading import (
     add_source_arguments,
     anchors_of,
-    counted,
     heading,
     size_text,
     source_of,
@@ -19,6 +18,7 @@ from headstart.cli.reading import (
 from headstart.cli.writing import write_whole
 from headstart.errors import ConfigurationError, TrustError
 from headstart.status import State, Status, look, metrics
+from headstart.wording import counted
 
 _DAYS = 7
 _WORDS = {State.GOOD: "good until", State.SOON: "expires soon, on", State.EXPIRED: "EXPIRED on"}

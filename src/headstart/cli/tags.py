@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headstart.cli.reading import (
-    counted,
     size_text,
     tag_json,
     tags_of,
@@ -40,6 +39,7 @@ from headstart.repository.rollback import UNDO
 from headstart.repository.tags import Planner
 from headstart.snapshot import Snapshot
 from headstart.store import NewStorage
+from headstart.wording import counted
 
 _WORDS = {
     TagAction.ADD: "added",

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from headstart.cli.reading import counted
 from headstart.cli.storages import in_bucket
 from headstart.cli.tags import target_of
 from headstart.console import Console
@@ -28,6 +27,7 @@ from headstart.repository import (
     publish_tree,
 )
 from headstart.tree import Manners
+from headstart.wording import counted, readable
 
 _TREE_ONLY = {
     "owner": "--owner",
@@ -323,13 +323,13 @@ def _talk(console: Console, done: TreePublished, args: argparse.Namespace) -> No
 def _summary(done: TreePublished, args: argparse.Namespace, at: bytes) -> dict[str, object]:
     return {
         "fqrn": str(done.manifest.fqrn),
-        "path": at.decode(errors="replace") or "/",
+        "path": readable(at or b"/"),
         "revision": done.manifest.revision,
         "changes": done.changed,
         "files_read": done.read,
         "bytes_read": done.read_bytes,
         "objects": done.objects,
         "bytes": done.stored,
-        "catalogs": [path.decode(errors="replace") or "/" for path in done.catalogs],
+        "catalogs": [readable(path or b"/") for path in done.catalogs],
         "dry_run": args.dry_run,
     }

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from headstart.cli.reading import (
     add_past_arguments,
     add_source_arguments,
-    counted,
     heading,
     open_from,
     size_text,
@@ -19,6 +18,7 @@ from headstart.cli.reading import (
     write_lines,
 )
 from headstart.inspect import Report, verify
+from headstart.wording import counted
 
 HELP = """\
 Verify a repository: the chain of signatures, the structure of every catalog,

@@ -91,7 +91,7 @@ class Catalog:
             raise CorruptError(f"{where} has schema {properties.get('schema')!r}, not 2.4 or 2.5")
         prefix = properties.get("root_prefix", "")
         if prefix.encode(errors="surrogateescape") != mountpoint:
-            raise CorruptError(f"{where} says that it belongs at {prefix or '/'!r}")
+            raise CorruptError(f"{where} says that it belongs at {prefix or '/'}")
         catalog = cls(Rows(opened, mountpoint), properties)
         catalog.root()
         return catalog

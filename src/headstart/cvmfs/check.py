@@ -20,6 +20,7 @@ from headstart.cvmfs.examine import examine
 from headstart.cvmfs.examined import Side, between
 from headstart.cvmfs.faults import Fault
 from headstart.cvmfs.rows import Counters, Rows, Statistics
+from headstart.wording import readable
 
 
 def complaints(rows: Rows) -> list[str]:
@@ -29,7 +30,7 @@ def complaints(rows: Rows) -> list[str]:
 
 
 def _sentence(fault: Fault) -> str:
-    return f"{fault.path or b'/'!r} {fault.text}"
+    return f"{readable(fault.path or b'/')} {fault.text}"
 
 
 def count_entries(entries: Iterable[Entry], *, nested: int) -> Counters:
@@ -76,7 +77,10 @@ def complaints_between(
     rows: Rows, statistics: Statistics, children: Mapping[bytes, tuple[Rows, Statistics]]
 ) -> list[str]:
     """Whatever does not fit between a catalog and all that are nested in it, a sentence each."""
-    found = [f"nested catalog {path!r} was not given" for path in sorted(rows.nested.keys() - children.keys())]
+    found = [
+        f"nested catalog {readable(path)} was not given"
+        for path in sorted(rows.nested.keys() - children.keys())
+    ]
     sides = {
         path: Side(edges={path: child.row(path)}, statistics=counters)
         for path, (child, counters) in children.items()

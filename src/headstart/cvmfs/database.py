@@ -14,6 +14,7 @@ from threading import Lock
 from typing import Any, Final
 
 from headstart.errors import CorruptError
+from headstart.wording import readable
 
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER_SIZE: Final = 100
@@ -70,7 +71,8 @@ class Database:
             # A virtual table has no page of its own.
             if kind != b"table" or not known or not isinstance(page, int) or page < 1:
                 raise CorruptError(
-                    f"{self.where} has {kind!r} {name!r} in its schema, which the format does not know"
+                    f"{self.where} has {readable(kind)} {readable(name)} in its schema, which the format does "
+                    "not know"
                 )
         for table in tables:
             if any(column[6] for column in self.query(f"PRAGMA table_xinfo({table})")):
@@ -117,7 +119,7 @@ class Database:
             try:
                 found[_text(key)] = _text(value)
             except TypeError as error:
-                raise CorruptError(f"{self.where}: property {key!r} is not text") from error
+                raise CorruptError(f"{self.where}: property {readable(key)} is not text") from error
         return found
 
 

@@ -36,6 +36,7 @@ from headstart.cvmfs.forest import Forest, ancestors
 from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName, Revision
 from headstart.cvmfs.rows import Counters, Nested, Statistics
 from headstart.errors import StorageError, UnknownError
+from headstart.wording import readable
 
 __all__ = ["Branch", "Edited", "Edition", "Forest", "Graft", "Manner", "NewCatalog", "Region"]
 
@@ -136,7 +137,7 @@ class _Draft:
     def root(self) -> Directory:
         entry = self.entries[self.mountpoint]
         if not isinstance(entry, Directory):
-            raise StorageError(f"{self.mountpoint!r} is not a directory")
+            raise StorageError(f"{readable(self.mountpoint or b'/')} is not a directory")
         return entry
 
 
@@ -276,7 +277,7 @@ class Edition:
         """What a catalog that is mounted at present counts, with all below it."""
         catalog = self._mounted(mountpoint)
         if catalog is None or self._base is None:
-            raise StorageError(f"no catalog is mounted at {mountpoint!r}")
+            raise StorageError(f"no catalog is mounted at {readable(mountpoint)}")
         self._base.forget(mountpoint)
         return catalog.statistics.total
 
@@ -348,7 +349,7 @@ class Edition:
         if mountpoint not in self._drafts:
             found = self._base.mounted(mountpoint) if self._base is not None else None
             if found is None:
-                raise StorageError(f"no catalog is mounted at {mountpoint!r}")
+                raise StorageError(f"no catalog is mounted at {readable(mountpoint)}")
             catalog = found[0]
             for complaint in catalog.beyond_us():
                 raise StorageError(
@@ -384,7 +385,9 @@ class Edition:
                     draft.entries[directory] = Directory(name=name_of(directory), stat=stat)
                     self._touch(draft, parent_of(directory))
                 case _:
-                    raise StorageError(f"{directory!r} is not a directory, so nothing can be put below it")
+                    raise StorageError(
+                        f"{readable(directory)} is not a directory, so nothing can be put below it"
+                    )
         return draft
 
     def _touch(self, draft: _Draft, directory: bytes) -> None:
@@ -420,7 +423,7 @@ class Edition:
         for path, entry in sorted(graft.entries.items()):
             place = self._drafts[path] if path in roots else places[parent_of(path)]
             if place is None:
-                raise StorageError(f"{path!r} lies in no catalog")
+                raise StorageError(f"{readable(path)} lies in no catalog")
             if isinstance(entry, Directory):
                 places[path] = place
             place.entries[path] = entry
@@ -446,19 +449,19 @@ def _mountpoint(draft: _Draft) -> Mountpoint:
 
 def _check_path(path: bytes) -> None:
     if not valid_path(path) or path == _RESERVED or is_below(path, _RESERVED):
-        raise StorageError(f"nothing can be put at {path!r}", hint="name a normal absolute path")
+        raise StorageError(f"nothing can be put at {readable(path)}", hint="name a normal absolute path")
 
 
 def _check(graft: Graft) -> None:
     _check_path(graft.path)
     if graft.path not in graft.entries:
-        raise StorageError(f"there is nothing to put at {graft.path!r}")
+        raise StorageError(f"there is nothing to put at {readable(graft.path)}")
     for path, entry in graft.entries.items():
         inside = path == graft.path or is_below(path, graft.path)
         if not inside or isinstance(entry, Mountpoint) or entry.name != name_of(path):
-            raise StorageError(f"{path!r} does not belong into a tree at {graft.path!r}")
+            raise StorageError(f"{readable(path)} does not belong into a tree at {readable(graft.path)}")
         if path != graft.path and not isinstance(graft.entries.get(parent_of(path)), Directory):
-            raise StorageError(f"{path!r} is in no directory")
+            raise StorageError(f"{readable(path)} is in no directory")
     if b"/" + MARKER in graft.entries:
         # The real publisher refuses it too: the root is a catalog without being asked.
         raise StorageError(f"{MARKER.decode()} must not be in the repository's root directory")

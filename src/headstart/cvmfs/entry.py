@@ -15,6 +15,7 @@ from typing import Final
 
 from headstart.cvmfs.objects import Algorithm, Digest
 from headstart.errors import CorruptError
+from headstart.wording import counted, readable
 
 DIRECTORY_SIZE: Final = 4096
 """What a directory's size column says by convention."""
@@ -226,7 +227,8 @@ def pack_xattrs(xattrs: Iterable[tuple[bytes, bytes]]) -> bytes | None:
     for key, value in pairs:
         if not 1 <= len(key) <= 255 or len(value) > 255:
             raise CorruptError(
-                f"extended attribute {key[:60]!r} does not fit: {len(key)} bytes of key, {len(value)} of value",
+                f"extended attribute {readable(key[:60])} does not fit: {counted(len(key), 'byte')} of key, "
+                f"{len(value)} of value",
                 hint="keys and values may have up to 255 bytes",
             )
         packed += bytes((len(key), len(value))) + key + value

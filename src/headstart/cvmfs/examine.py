@@ -29,6 +29,7 @@ from headstart.cvmfs.rowrules import counter_query
 from headstart.cvmfs.rows import COUNTER_NAMES, TABLES, Counters, Nested, Row, Statistics
 from headstart.cvmfs.rowwalk import PARENT, SELF, PathHash, RowWalk
 from headstart.errors import CorruptError
+from headstart.wording import readable
 
 _SCHEMAS: Final = ("2.4", "2.5")
 _CHUNKS: Final = "SELECT md5path_1, md5path_2, offset, size, hash FROM chunks ORDER BY 1, 2, 3, 4"
@@ -141,7 +142,7 @@ class _Examination:
         if not root and prefix is not None:
             self._add(Code.CATALOG_PLACE, root, "is the root, and its catalog has a root_prefix")
         elif (prefix or "").encode(errors="surrogateescape") != root:
-            self._add(Code.CATALOG_PLACE, root, f"has a catalog that says it belongs at {prefix or '/'!r}")
+            self._add(Code.CATALOG_PLACE, root, f"has a catalog that says it belongs at {prefix or '/'}")
         for key in ("revision", "last_modified", "schema_revision"):
             if key not in found:
                 self._add(Code.CATALOG_PROPERTY, root, f"property {key} is missing")
@@ -207,7 +208,9 @@ class _Examination:
                 chunks = [self._chunk_lists.get((item.md5path_1, item.md5path_2)) for item in (first, row)]
                 if _unnamed(row) != _unnamed(first) or chunks[0] != chunks[1]:
                     self._add(
-                        Code.HARD_LINKS, at, f"differs from {name_of(path)!r}, of which it is another name"
+                        Code.HARD_LINKS,
+                        at,
+                        f"differs from {readable(name_of(path))}, of which it is another name",
                     )
 
     def _references(self, table: str) -> Iterator[tuple[bytes, Nested | None]]:
@@ -218,7 +221,9 @@ class _Examination:
         )
         for path, digest, size, path_type, digest_type in rows:
             if path_type != b"text" or not valid_path(path) or not is_below(path, self._mountpoint):
-                self._add(Code.NESTED, self._mountpoint, f"names a catalog at {path!r:.200}, not below itself")
+                self._add(
+                    Code.NESTED, self._mountpoint, f"names a catalog at {readable(path):.200}, not below itself"
+                )
                 continue
             try:
                 # What is not text is no digest either.

@@ -18,6 +18,7 @@ from headstart.cvmfs.database import Database, write_database
 from headstart.cvmfs.objects import Digest, Revision
 from headstart.errors import ConfigurationError, CorruptError, ImmutableError, UnknownError
 from headstart.names import Fqrn
+from headstart.wording import readable
 
 TRUNK: Final = "trunk"
 TRUNK_PREVIOUS: Final = "trunk-previous"
@@ -281,7 +282,7 @@ def _tag(where: str, row: tuple[object, ...]) -> Tag:
         or not isinstance(timestamp, int)
         or not isinstance(size, int)
     ):
-        raise CorruptError(f"{where}: tag {name!r:.80} has a column of the wrong type")
+        raise CorruptError(f"{where}: tag {readable(name):.80} has a column of the wrong type")
     return Tag(
         name=_decoded(where, name),
         digest=Digest.parse(digest.decode(errors="replace")),
@@ -296,4 +297,4 @@ def _decoded(where: str, name: bytes) -> str:
     try:
         return name.decode()
     except UnicodeDecodeError as error:
-        raise CorruptError(f"{where}: the name {name!r:.80} is not UTF-8") from error
+        raise CorruptError(f"{where}: the name {readable(name):.80} is not UTF-8") from error

@@ -10,6 +10,7 @@ from headstart.cvmfs.manifest import Manifest
 from headstart.cvmfs.objects import Digest, Kind, ObjectName
 from headstart.errors import CorruptError
 from headstart.names import Fqrn
+from headstart.wording import readable
 
 REFLOG_FILE: Final = ".cvmfsreflog"
 REFLOG_LIMIT: Final = 1 << 28
@@ -77,7 +78,9 @@ class Reflog:
         references: list[Reference] = []
         for digest, kind, timestamp in opened.query("SELECT hash, type, timestamp FROM refs ORDER BY rowid"):
             if kind not in (0, 1, 2, 3) or not isinstance(digest, bytes) or not isinstance(timestamp, int):
-                raise CorruptError(f"{where} has a reference {digest!r:.80} of type {kind!r}")
+                raise CorruptError(
+                    f"{where} has a reference {readable(digest):.80} of type {readable(kind):.20}"
+                )
             references.append(
                 Reference(
                     digest=Digest.parse(digest.decode(errors="replace")),

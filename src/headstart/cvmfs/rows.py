@@ -44,6 +44,7 @@ from headstart.cvmfs.entry import (
 )
 from headstart.cvmfs.objects import DIGEST_SIZE, Digest
 from headstart.errors import CorruptError
+from headstart.wording import readable
 
 TABLES: Final = frozenset(
     {"properties", "catalog", "chunks", "nested_catalogs", "bind_mountpoints", "statistics"}
@@ -166,7 +167,7 @@ class Rows:
         for path, digest, size in self.database.query(
             "SELECT path, sha1, size FROM nested_catalogs ORDER BY path"
         ):
-            where = f"{self.where}: nested catalog {path!r}"
+            where = f"{self.where}: nested catalog {readable(path)}"
             if not isinstance(path, bytes) or not valid_path(path) or not is_below(path, self.mountpoint):
                 raise CorruptError(f"{where} is not below its parent")
             if not isinstance(digest, bytes) or not isinstance(size, int) or size <= 0:
@@ -209,7 +210,7 @@ class Rows:
         """The unchecked row at an absolute path."""
         found = self.database.query(f"{self._select} WHERE md5path_1=? AND md5path_2=?", path_hash(path))
         if len(found) > 1:
-            raise CorruptError(f"{self.where} has several rows for {path!r}")
+            raise CorruptError(f"{self.where} has several rows for {readable(path)}")
         return Row(*found[0]) if found else None
 
     def children(self, path: bytes) -> list[tuple[bytes, Row]]:
@@ -220,11 +221,11 @@ class Rows:
         ]
         for row in rows:
             if not isinstance(row.name, bytes) or not valid_name(row.name):
-                raise self._refused(row, f"{row.name!r} is no name of a file")
+                raise self._refused(row, f"{readable(row.name)} is no name of a file")
         found = sorted(((path + b"/" + row.name, row) for row in rows), key=lambda pair: pair[0])
         for (first, row), (second, _) in pairwise(found):
             if first == second:
-                raise self._refused(row, f"{row.name!r} stands twice in one directory")
+                raise self._refused(row, f"{readable(row.name)} stands twice in one directory")
         return found
 
     def every(self) -> list[Row]:
@@ -236,7 +237,7 @@ class Rows:
         return isinstance(row.flags, int) and bool(row.flags & FLAG_HIDDEN)
 
     def _refused(self, row: Row, why: str) -> CorruptError:
-        return CorruptError(f"{self.where}: row {row.rowid} ({row.name!r:.80}): {why}")
+        return CorruptError(f"{self.where}: row {row.rowid} ({readable(row.name):.80}): {why}")
 
     def entry(self, path: bytes, row: Row) -> Entry:
         """Turn a row into the entry at ``path``.
@@ -275,7 +276,7 @@ class Rows:
         for column in _INTEGERS:
             value = getattr(row, column)
             if not isinstance(value, int) or (value < 0 and column in _UNSIGNED):
-                raise self._refused(row, f"{column} is {value!r:.40}")
+                raise self._refused(row, f"{column} is {readable(value):.40}")
             if value >= _MOST.get(column, 2**63):
                 raise self._refused(row, f"{column} is {value}, which is too much")
         if not isinstance(row.mtimens, int | None) or not isinstance(row.xattr, bytes | None):
@@ -283,11 +284,11 @@ class Rows:
         if not isinstance(row.name, bytes) or not isinstance(row.symlink, bytes):
             raise self._refused(row, "name or symlink is not text")  # the real client crashes on NULL
         if row.name != name_of(path) or (row.md5path_1, row.md5path_2) != path_hash(path):
-            raise self._refused(row, f"name or path hash is not that of {path!r}")
+            raise self._refused(row, f"name or path hash is not that of {readable(path)}")
         # The root has no parent, and says so with zeros rather than with a hash (format section 9.3).
         parent = path_hash(parent_of(path)) if path else (0, 0)
         if (row.parent_1, row.parent_2) != parent:
-            raise self._refused(row, f"its parent is not the directory of {path!r}")
+            raise self._refused(row, f"its parent is not the directory of {readable(path)}")
         if row.hash is not None and (
             not isinstance(row.hash, bytes) or len(row.hash) != DIGEST_SIZE or not any(row.hash)
         ):

@@ -29,6 +29,7 @@ from headstart.cvmfs.faults import Code, Fault
 from headstart.cvmfs.rowrules import DIRECTORY, PLAIN, REGULAR, RULES, TYPE_MASK, VARIANT, rule_bits
 from headstart.cvmfs.rows import LINKS_MASK
 from headstart.errors import CorruptError
+from headstart.wording import readable
 
 PARENT: Final = "WHERE parent_1=? AND parent_2=?"
 SELF: Final = "WHERE md5path_1=? AND md5path_2=?"
@@ -215,7 +216,7 @@ class RowWalk:
                 self._add(
                     Code.VARIANT_SYMLINK,
                     path,
-                    f"has a variable in its target that does not end: {target[0][0]!r}",
+                    f"has a variable in its target that does not end: {readable(target[0][0])}",
                 )
         if isinstance(xattr, bytes):
             try:
@@ -239,7 +240,7 @@ class RowWalk:
         own = self._database.query(f"SELECT rowid FROM catalog {SELF}", path_hash(self._mountpoint))  # noqa: S608 - constant names
         reached.update(rowid for (rowid,) in own)
         names = [
-            repr(name)
+            readable(name)
             for rowid, name in self._database.query("SELECT rowid, name FROM catalog ORDER BY rowid")
             if rowid not in reached
         ]

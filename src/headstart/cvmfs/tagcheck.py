@@ -15,6 +15,7 @@ from headstart.cvmfs.objects import Digest, Revision
 from headstart.cvmfs.reflog import Reference, ReferenceKind
 from headstart.errors import CorruptError
 from headstart.names import Fqrn
+from headstart.wording import readable
 
 HISTORY: Final = b"tag history"
 REFLOG: Final = b".cvmfsreflog"
@@ -93,11 +94,15 @@ def _branches(tags: list[tuple[Any, ...]], branches: list[tuple[Any, ...]], faul
     first = {branch: initial for branch, _, initial in branches}
     used = {row[7] for row in tags}
     faults.extend(
-        Fault(Code.BRANCH, HISTORY, f"tags use the branch {branch!r:.80}, which is not there")
+        Fault(Code.BRANCH, HISTORY, f"tags use the branch {readable(branch):.80}, which is not there")
         for branch in used - first.keys()
     )
     faults.extend(
-        Fault(Code.BRANCH, HISTORY, f"the branch {branch!r:.80} has no tag: the real check calls it dangling")
+        Fault(
+            Code.BRANCH,
+            HISTORY,
+            f"the branch {readable(branch):.80} has no tag: the real check calls it dangling",
+        )
         for branch in first.keys() - used
     )
     for row in tags:
@@ -136,7 +141,11 @@ def examine_reflog(data: bytes, fqrn: Fqrn) -> ExaminedReflog:
     for digest, kind, timestamp in rows:
         if kind not in (0, 1, 2, 3) or not isinstance(digest, bytes) or not isinstance(timestamp, int):
             faults.append(
-                Fault(Code.REFLOG_DAMAGED, REFLOG, f"has a reference {digest!r:.80} of type {kind!r:.20}")
+                Fault(
+                    Code.REFLOG_DAMAGED,
+                    REFLOG,
+                    f"has a reference {readable(digest):.80} of type {readable(kind):.20}",
+                )
             )
             continue
         try:

@@ -35,6 +35,7 @@ from headstart.cvmfs.signature import (
 from headstart.cvmfs.whitelist import WHITELIST_FILE, Whitelist
 from headstart.errors import CorruptError, TrustError
 from headstart.names import Fqrn
+from headstart.wording import readable
 
 CATALOG_LIMIT: Final = 1 << 28
 """Bytes that a catalog may inflate to here; the format's guidance is a tenth of it."""
@@ -255,7 +256,9 @@ def nested_catalog(parent: Catalog, mountpoint: bytes) -> ObjectName:
     """
     nested = parent.nested.get(mountpoint)
     if nested is None:
-        raise CorruptError(f"catalog {_shown(parent.mountpoint)} names no catalog for {_shown(mountpoint)}")
+        raise CorruptError(
+            f"catalog {readable(parent.mountpoint or b'/')} names no catalog for {readable(mountpoint or b'/')}"
+        )
     return ObjectName(digest=nested.digest, kind=Kind.CATALOG)
 
 
@@ -273,7 +276,7 @@ def open_nested(parent: Catalog, mountpoint: bytes, stored: bytes) -> Catalog:
 
 def _open(name: ObjectName, stored: bytes, *, size: int | None, mountpoint: bytes) -> Catalog:
     name.check(stored)
-    what = f"catalog {_shown(mountpoint)} ({name})"
+    what = f"catalog {readable(mountpoint or b'/')} ({name})"
     limit = CATALOG_LIMIT if size is None else min(size, CATALOG_LIMIT)
     database = inflate(stored, limit=limit, what=what)
     if size is not None and len(database) != size:
@@ -340,7 +343,3 @@ def _check_whitelist_age(whitelist: Whitelist, seen: Seen | None) -> None:
             "and this node has seen a newer one",
             hint="the source is behind or serves an old state: use another one",
         )
-
-
-def _shown(path: bytes) -> str:
-    return path.decode(errors="replace") or "/"

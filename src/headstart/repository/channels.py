@@ -39,6 +39,7 @@ from headstart.releasestatement import STATEMENT_LIMIT, ReleaseStatement, read_s
 from headstart.repository.create import small_file
 from headstart.repository.state import Repository, Settings
 from headstart.store import Transaction
+from headstart.wording import readable
 
 CHANNELS: Final = b"/channels"
 _ENDING: Final = ".json"
@@ -283,7 +284,7 @@ def entries_below(forest: Forest, path: bytes) -> dict[bytes, Entry]:
         if isinstance(entry, Mountpoint):
             nested = forest.mounted(here)
             if nested is None:
-                raise CorruptError(f"no catalog is mounted at {here!r}")
+                raise CorruptError(f"no catalog is mounted at {readable(here)}")
             entry = nested[0].root()
         found[here] = entry
         if isinstance(entry, Directory):

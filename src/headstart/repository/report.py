@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from headstart.cvmfs.faults import NOTES, Code, Fault
+from headstart.wording import readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Report:
 
     def add(self, code: Code, path: bytes | str, text: str, revision: str = "") -> None:
         """Note something; not twice the same."""
-        shown = path if isinstance(path, str) else path.decode(errors="surrogateescape")
+        shown = path if isinstance(path, str) else readable(path)
         found = Finding(code, shown or "/", text, revision)
         if found not in self._known:
             self._known.add(found)

@@ -28,6 +28,7 @@ from headstart.keys import RepositoryKeys
 from headstart.names import Fqrn
 from headstart.repository.replica import OBJECT_LIMIT, read_object, refuse_replica
 from headstart.store import Store, Transaction, present_files
+from headstart.wording import readable
 
 _DAY: Final = 86400
 
@@ -136,19 +137,21 @@ class Repository:
             return None
         if isinstance(entry, ChunkedFile):
             if entry.size > limit:
-                raise CorruptError(f"{path!r} in {self.fqrn} has {entry.size} bytes, more than {limit}")
+                raise CorruptError(f"{readable(path)} in {self.fqrn} has {entry.size} bytes, more than {limit}")
             parts = ((chunk.digest, Kind.CHUNK, chunk.size) for chunk in entry.chunks)
             return b"".join(self._part(part, entry.compression, path) for part in parts)
         if not isinstance(entry, File) or entry.size > limit:
-            raise CorruptError(f"{path!r} in {self.fqrn} is no file of up to {limit} bytes")
+            raise CorruptError(f"{readable(path)} in {self.fqrn} is no file of up to {limit} bytes")
         return self._part((entry.digest, Kind.FILE, entry.size), entry.compression, path)
 
     def _part(self, part: tuple[Digest, Kind, int], compression: Compression, path: bytes) -> bytes:
         digest, kind, size = part
         stored = self.fetch(ObjectName(digest=digest, kind=kind))
-        content = stored if compression is Compression.NONE else inflate(stored, limit=size, what=repr(path))
+        content = (
+            stored if compression is Compression.NONE else inflate(stored, limit=size, what=readable(path))
+        )
         if len(content) != size:
-            raise CorruptError(f"{path!r} in {self.fqrn} has {len(content)} bytes instead of {size}")
+            raise CorruptError(f"{readable(path)} in {self.fqrn} has {len(content)} bytes instead of {size}")
         return content
 
     def history(self) -> History:

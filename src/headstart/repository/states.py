@@ -24,6 +24,7 @@ from headstart.parallel import in_parallel
 from headstart.repository.report import Report
 from headstart.snapshot import fetch_object, stored_limit
 from headstart.stratum import Stratum
+from headstart.wording import readable
 
 _WORKERS: Final = 4
 
@@ -72,7 +73,7 @@ class States:
             seen = self._seen.get(key)
             if seen is not None:
                 if seen.mountpoint != mountpoint:
-                    text = f"is the catalog of {_shown(seen.mountpoint)} too"
+                    text = f"is the catalog of {readable(seen.mountpoint or b'/')} too"
                     self._report.add(Code.CATALOG_PLACE, mountpoint, text, root.label)
                 continue
             self._seen[key] = _Seen(mountpoint, root.label)
@@ -207,7 +208,3 @@ class Reader:
     def _note(self, key: Key, code: Code, text: str) -> None:
         with self._lock:
             self._faults.setdefault(key, (code, text))
-
-
-def _shown(path: bytes) -> str:
-    return path.decode(errors="replace") or "/"

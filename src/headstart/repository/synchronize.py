@@ -42,6 +42,7 @@ from headstart.repository.drafts import Draft, Later, Spot, Tally, Tree, hang
 from headstart.smallfiles import attributes_of
 from headstart.tree import Listing, Source, entry_of, link_groups, listing_of, top_of
 from headstart.treestate import HOLDER, Origin, Seen, TreeState, identity_of, look_of, looks_of
+from headstart.wording import readable
 
 _DEEPEST: Final = 180
 """Directories above each other; the walk calls itself for each."""
@@ -89,7 +90,7 @@ class Synchronization:
         try:
             self._put(Spot(tree.at, os.fsencode(tree.directory), top_of(tree.directory)))
         except OSError as error:
-            raise StorageError(f"cannot read {error.filename!r}: {error.strerror}") from error
+            raise StorageError(f"cannot read {readable(error.filename)}: {error.strerror}") from error
 
     def _put(self, spot: Spot) -> None:
         tree = self._tree
@@ -98,7 +99,7 @@ class Synchronization:
             # The real publisher refuses it too: the root is a catalog without being asked.
             raise StorageError(f"{MARKER.decode()} must not be in the repository's root directory")
         if tree.at == b"" and names & tree.kept:
-            taken = ", ".join(sorted(name.decode(errors="replace") for name in names & tree.kept))
+            taken = ", ".join(sorted(readable(name) for name in names & tree.kept))
             raise StorageError(
                 f"{tree.directory} has {taken}, which Headstart itself publishes in the root directory",
                 hint="rename it, or publish the tree at another path with --at",
@@ -281,11 +282,11 @@ class Synchronization:
             Its weight: the entries that the draft has of it.
         """
         if spot.path.count(b"/") > _DEEPEST:
-            raise StorageError(f"{spot.place!r} lies more than {_DEEPEST} directories deep")
+            raise StorageError(f"{readable(spot.place)} lies more than {_DEEPEST} directories deep")
         manners, entries, weights = self._tree.manners, draft.region.entries, self._tree.weights
         top = entry_of(spot.place, name_of(spot.path), spot.stat, manners)
         if not isinstance(top, Directory):
-            raise StorageError(f"{spot.place!r} is no directory any more")
+            raise StorageError(f"{readable(spot.place)} is no directory any more")
         entries[spot.path] = top
         seen = self._state.directory(spot.path)
         known = seen.files() if seen is not None else {}
@@ -362,7 +363,7 @@ class Synchronization:
         parent = self._base.holder(mountpoint)
         row = parent.lookup(mountpoint)
         if not isinstance(row, Mountpoint):
-            raise StorageError(f"no catalog is mounted at {mountpoint!r}")
+            raise StorageError(f"no catalog is mounted at {readable(mountpoint)}")
         return Branch(row=row, reference=parent.nested[mountpoint], total=None)
 
     def _forget_absent(self, spot: Spot, seen: Seen | None, listing: Listing) -> None:
@@ -411,7 +412,7 @@ class Synchronization:
             for file in files:
                 entry = entries[file]
                 if not isinstance(entry, File | ChunkedFile):
-                    raise StorageError(f"{file!r} came out as no file")
+                    raise StorageError(f"{readable(file)} came out as no file")
                 identities += draft.untouched.get(file) or identity_of(entry)
             self._state.remember(path, Seen(looks, bytes(identities)))
         draft.finished.clear()

@@ -28,6 +28,7 @@ from headstart.repository.drafts import Draft, Spot, Tree
 from headstart.repository.synchronize import Synchronization
 from headstart.tree import Listing, entry_of, link_groups, listing_of, refuse_reserved
 from headstart.treestate import Origin, Seen, TreeState, look_of
+from headstart.wording import readable
 
 Names = dict[bytes, "Names | None"]
 """What was touched in a directory, by name: with what was touched in it, or None for all of it."""
@@ -100,8 +101,9 @@ class PartSynchronization(Synchronization):
         seen = self._state.directory(spot.path)
         present = self._base.lookup(spot.path) if spot.path else self._base.holder(b"").root()
         if seen is None or not seen.is_of(spot.stat) or not isinstance(present, Directory | Mountpoint):
+            at = readable(spot.path or b"/")
             raise ConfigurationError(
-                f"{self._tree.directory} is not known to be what was published at {_shown(spot.path)}",
+                f"{self._tree.directory} is not known to be what was published at {at}",
                 hint="publish all of it once, without --only",
             )
 
@@ -110,7 +112,7 @@ class PartSynchronization(Synchronization):
         mounted = self._base.mounted(spot.path)
         if mounted is None or not self._recorded(spot.path):
             raise ConfigurationError(
-                f"the catalog at {_shown(spot.path)} is not what {self._tree.directory} became when it was "
+                f"the catalog at {readable(spot.path)} is not what {self._tree.directory} became when it was "
                 "published",
                 hint="somebody else published there, or rolled it back: publish all of it, without --only",
             )
@@ -142,7 +144,7 @@ class PartSynchronization(Synchronization):
         """A directory that is in a draft already, in which some names are to be looked at."""
         top = entry_of(spot.place, name_of(spot.path), spot.stat, self._tree.manners)
         if not isinstance(top, Directory):
-            raise StorageError(f"{spot.place!r} is no directory any more")
+            raise StorageError(f"{readable(spot.place)} is no directory any more")
         draft.region.entries[spot.path] = top
         listing = _looked_at(spot.place, names)
         groups = self._groups(draft, listing)
@@ -240,7 +242,3 @@ def _drop(draft: Draft, path: bytes) -> None:
         for held in (entries, branches):
             for at in [at for at in held if is_below(at, path)]:
                 del held[at]
-
-
-def _shown(path: bytes) -> str:
-    return path.decode(errors="replace") or "/"
