@@ -96,7 +96,29 @@ def test_what_is_gone_is_removed(place: Place, tree: Path) -> None:
     run(place, tree, "marked/inner", "other/file")
     assert "file" in paths(place)
     assert not {path for path in paths(place) if path.startswith("marked/inner") or path == "other/file"}
-    run(place, tree, "file", "never/was/there")
+    run(place, tree, "file")
+    in_step(place, tree)
+
+
+@pytest.mark.parametrize(
+    "name", ["fiel", "never/was/there", "file/inside", "plain/fiel", "link/file", ".cvmfscatalog"]
+)
+def test_what_is_neither_there_nor_published_is_refused(place: Place, tree: Path, name: str) -> None:
+    (tree / "link").symlink_to("plain/sub")
+    run(place, tree)
+    (tree / "file").write_text("new")
+    with pytest.raises(ConfigurationError, match=f"{name} is neither in {tree} nor published at /any"):
+        run(place, tree, "file", name)
+    assert place.open().manifest.revision == 2
+    assert run(place, tree, "file").read == 1
+
+
+def test_a_directory_that_became_a_link_is_no_way_to_what_is_behind_it(place: Place, tree: Path) -> None:
+    run(place, tree)
+    shutil.rmtree(tree / "plain/sub")
+    (tree / "plain/sub").symlink_to("../other")
+    run(place, tree, "plain/sub/file")
+    assert {"plain/sub", "plain/sub/file"} & paths(place) == {"plain/sub"}
     in_step(place, tree)
 
 
@@ -253,6 +275,9 @@ def test_the_command_line(quick_disk: Path, tree: Path, capsys: pytest.CaptureFi
         assert why in capsys.readouterr().err
     assert main([*words, "--only", "file", "--checksum"]) != 0
     assert "exclude each other" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main([*words, "--only", "fiel"]) == ConfigurationError.exit_code
+    assert "--only fiel is neither in" in capsys.readouterr().err
     assert main([*words, "--only", "."]) == 0
     assert main(["publish", "--delete", "/any", *words[5:], "--only", "file"]) != 0
 
@@ -287,8 +312,11 @@ def test_any_changes_come_out_as_in_a_full_run(
             kind = data.draw(st.sampled_from(("write", "remove", "directory", "link")))
             if change(tree, spot, kind, str(number)):
                 touched.append(spot)
-        if touched:
-            run(place, tree, *touched)
+        # What came and went in between may not be named.
+        before = paths(place)
+        named = [spot for spot in touched if spot in before or os.path.lexists(tree / spot)]
+        if named:
+            run(place, tree, *named)
     in_step(place, tree)
     shutil.rmtree(work)
 

@@ -20,7 +20,7 @@ from headstart.repository.drafts import Tree
 from headstart.repository.publish import Means, recipe_of, settings_of
 from headstart.repository.state import Repository, check_catalog
 from headstart.repository.synchronize import Synchronization
-from headstart.repository.touched import PartSynchronization, names_of
+from headstart.repository.touched import PartSynchronization, check_named, names_of
 from headstart.store import Store, Transaction
 from headstart.tree import AS_IT_IS, Manners
 from headstart.treestate import SLACK, TreeState
@@ -125,7 +125,8 @@ def publish_tree(
 
     Raises:
         LockedError: somebody else publishes.
-        ConfigurationError: only some paths are wanted, and the directory is not what was published before.
+        ConfigurationError: only some paths are wanted, and the directory is not what was published before, or
+            one of them is neither in it nor published.
         Error: whatever reading and writing may run into; the present state is untouched.
     """
     store, keys = target
@@ -144,6 +145,7 @@ def publish_tree(
             Ingestion(recipe, into, means.progress) as ingestion,
             TreeState(file, *said, anew=wanted.checksum) as state,
         ):
+            check_named(tree, repository.forest, wanted.only)
             # Its own rules concern all of a tree.
             whole = not wanted.only or (wanted.at == b"" and DIRTAB in wanted.only)
             names = None if whole else names_of(wanted.only)

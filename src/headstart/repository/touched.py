@@ -54,6 +54,39 @@ def names_of(paths: Iterable[bytes]) -> Names | None:
     return found
 
 
+def check_named(tree: Tree, base: Forest, paths: Iterable[bytes]) -> None:
+    """Refuse paths below a tree that are none of its business, or neither there nor published.
+
+    Raises:
+        ConfigurationError: there is such a path.
+        StorageError: the tree cannot be looked at.
+    """
+    for path in sorted(paths):
+        if not tree.at and path.split(b"/")[0] in tree.kept:
+            raise ConfigurationError(f"/{readable(path.split(b'/')[0])} is where Headstart publishes itself")
+        if not _is_there(os.fsencode(tree.directory), path) and base.lookup(tree.at + b"/" + path) is None:
+            raise ConfigurationError(
+                f"--only {readable(path)} is neither in {tree.directory} nor published at "
+                f"{readable(tree.at or b'/')}",
+                hint="see whether it is spelt so, and leads through no link",
+            )
+
+
+def _is_there(top: bytes, path: bytes) -> bool:
+    """Whether a path leads to something in a tree, through its directories alone."""
+    at, names = top, path.split(b"/")
+    try:
+        for number, name in enumerate(names, start=1):
+            at += b"/" + name
+            if not modes.S_ISDIR(os.lstat(at).st_mode) and number < len(names):
+                return False
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StorageError(f"cannot read {readable(at)}: {error.strerror}") from error
+    return True
+
+
 class PartSynchronization(Synchronization):
     """One run over some paths of a tree."""
 
@@ -74,9 +107,6 @@ class PartSynchronization(Synchronization):
     def _put(self, spot: Spot) -> None:
         tree = self._tree
         self._refuse_stranger(spot)
-        taken = sorted(self._names.keys() & tree.kept) if tree.at == b"" else []
-        if taken:
-            raise ConfigurationError(f"/{taken[0].decode()} is where Headstart publishes itself")
         if tree.at and isinstance(self._base.lookup(tree.at), Mountpoint):
             branch = self._part(spot, self._names)
             region = Region(branches={tree.at: branch}) if isinstance(branch, Branch) else branch
