@@ -226,6 +226,23 @@ def test_a_message_never_reaches_the_servers_shell(server: Stratum0, stage: Path
 
 
 @pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--only", "a"], "--only is not for --via cvmfs_server; leave it out: rsync looks at all of the tree"),
+        (["--keys", "k"], "--keys is not for --via cvmfs_server; leave it out: the Stratum 0 has its own"),
+        (["--max-weight", "0"], "--max-weight is not for --via cvmfs_server; the Stratum 0's configuration"),
+        (["--dirtab", "d"], ".cvmfsdirtab in the repository's root directory"),
+    ],
+)
+def test_what_the_server_cannot_do_is_refused_with_what_to_do(
+    capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    tree = ["publish", "--tree", "/", "--at", "/a", "--via", "cvmfs_server", "--fqrn", "a.b"]
+    assert main([*tree, *words]) == ConfigurationError.exit_code
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("words", "error"),
     [
         (["STAGE"], ConfigurationError),

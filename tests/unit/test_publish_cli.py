@@ -286,6 +286,7 @@ def test_a_path_is_removed(yard: Yard) -> None:
         (["--tree", "T", "--at", "/x", "--uncompressed", "\\a"], ConfigurationError, "backslash"),
         (["--tree", "T", "--at", "/x", "--dirtab", "none"], StorageError, "cannot read none"),
         (["--delete", "/x", "--checksum"], ConfigurationError, "--checksum is of a tree"),
+        (["--delete", "/x", "--max-weight", "0"], ConfigurationError, "--max-weight is of a tree"),
     ],
 )
 def test_words_that_do_not_go_together(yard: Yard, words: list[str], error: type[Error], says: str) -> None:

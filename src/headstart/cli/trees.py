@@ -42,23 +42,27 @@ _TREE_ONLY = {
     "checksum": "--checksum",
     "only": "--only",
 }
+_ITS_OWN = "leave it out: the Stratum 0 has its own"
+_CONFIGURED = "the Stratum 0's configuration says it for all that is published there"
+_LOOKS = "leave it out: rsync looks at all of the tree, and remembers nothing"
 _NOT_VIA = {
-    "storage": "--storage",
-    "s3_config": "--s3-config",
-    "keys": "--keys",
-    "channel": "--channel",
-    "auto_tag": "--auto-tag",
-    "auto_tag_days": "--auto-tag-days",
-    "owner": "--owner",
-    "nanoseconds": "--nanoseconds",
-    "autocatalogs": "--autocatalogs",
-    "max_weight": "--max-weight",
-    "min_weight": "--min-weight",
-    "dirtab": "--dirtab",
-    "uncompressed": "--uncompressed",
-    "state": "--state",
-    "only": "--only",
+    "storage": ("--storage", _ITS_OWN),
+    "s3_config": ("--s3-config", _ITS_OWN),
+    "keys": ("--keys", _ITS_OWN),
+    "channel": ("--channel", "channels need Headstart's own keys"),
+    "auto_tag": ("--auto-tag", _CONFIGURED),
+    "auto_tag_days": ("--auto-tag-days", _CONFIGURED),
+    "owner": ("--owner", "leave it out: owners are handed over as they are on disk"),
+    "nanoseconds": ("--nanoseconds", _CONFIGURED),
+    "autocatalogs": ("--autocatalogs", _CONFIGURED),
+    "max_weight": ("--max-weight", _CONFIGURED),
+    "min_weight": ("--min-weight", _CONFIGURED),
+    "dirtab": ("--dirtab", "the Stratum 0 goes by .cvmfsdirtab in the repository's root directory"),
+    "uncompressed": ("--uncompressed", _CONFIGURED),
+    "state": ("--state", _LOOKS),
+    "only": ("--only", _LOOKS),
 }
+"""What --via cannot do, and what to do instead."""
 
 
 def add_tree_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,12 +130,9 @@ def check_target(args: argparse.Namespace) -> None:
         if args.fqrn is not None:
             raise ConfigurationError("--fqrn is of --via", hint="the storage says which repository it is")
         return
-    for name, word in _NOT_VIA.items():
-        if getattr(args, name):
-            raise ConfigurationError(
-                f"{word} is not for --via {args.via}",
-                hint="channels need Headstart's own keys; everything else is in the Stratum 0's configuration",
-            )
+    for name, (word, hint) in _NOT_VIA.items():
+        if _given(args, name):
+            raise ConfigurationError(f"{word} is not for --via {args.via}", hint=hint)
     if (args.fqrn is None) == (args.stage is None):
         raise ConfigurationError(
             "a stage says its repository itself, and a tree does not",
@@ -159,9 +160,15 @@ def check_words(args: argparse.Namespace) -> None:
         raise ConfigurationError("--tree and --at go together", hint="--tree DIR --at /PATH")
     if args.stage is None and (args.channel or args.expires_days is not None):
         raise ConfigurationError("--channel and --expires-days are of a release, and this is none")
-    given = [word for name, word in _TREE_ONLY.items() if getattr(args, name)]
+    given = [word for name, word in _TREE_ONLY.items() if _given(args, name)]
     if args.tree is None and given:
         raise ConfigurationError(f"{given[0]} is of a tree, and none is named", hint="add --tree DIR --at PATH")
+
+
+def _given(args: argparse.Namespace, name: str) -> bool:
+    """Whether an option was used; 0 is a value too."""
+    value = getattr(args, name)
+    return value is not None and value is not False
 
 
 def run_tree(args: argparse.Namespace, env: Mapping[str, str], tagging: Tagging) -> int:
