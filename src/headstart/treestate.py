@@ -23,7 +23,7 @@ import os
 import sqlite3
 import stat as modes
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, Self
@@ -35,7 +35,7 @@ from headstart.tree import Listing
 SLACK: Final = 2_000_000_000
 """Nanoseconds; the coarsest clock of a file system in use (FAT) ticks every two seconds."""
 IDENTITY_SIZE: Final = 20
-_LAYOUT: Final = "1"
+_LAYOUT: Final = "2"
 _ROW: Final = struct.Struct("<IIIQqqQH")
 _NEVER: Final = -1
 _FOREVER: Final = 1 << 63
@@ -152,16 +152,21 @@ class TreeState:
 
     Args:
         file: where it is kept; made if there is none, begun anew if it is damaged. None to remember nothing.
-        recipe: how content becomes objects, as a text; the memory of another recipe is worth nothing.
-        shape: how objects become catalogs, as a text; with another shape, no catalog is what it was.
+        recipe: how content becomes objects: each thing that matters, by its name for people, as a text. The
+            memory of another recipe is worth nothing.
+        shape: so, how objects become catalogs; with another shape, no catalog is what it was.
         anew: whether to forget what is in it.
 
     Raises:
         StorageError: it cannot be written.
     """
 
-    def __init__(self, file: str | None, recipe: str, shape: str, *, anew: bool = False) -> None:
+    def __init__(
+        self, file: str | None, recipe: Mapping[str, str], shape: Mapping[str, str], *, anew: bool = False
+    ) -> None:
         self._file: Final = file
+        self.others: tuple[str, ...] = ()
+        """What of recipe and shape was another when the tree was published, by its name."""
         self._connection: sqlite3.Connection | None = None
         if file is None:
             return
@@ -179,21 +184,24 @@ class TreeState:
                 f"cannot keep the state of the tree in {file}: {error}", hint="name another place with --state"
             ) from error
 
-    def _open(self, file: str, said: tuple[str, str], *, anew: bool) -> None:
+    def _open(self, file: str, said: tuple[Mapping[str, str], Mapping[str, str]], *, anew: bool) -> None:
         connection = sqlite3.connect(file, isolation_level=None, timeout=0)
         connection.executescript(_SCHEMA)
         connection.execute("BEGIN IMMEDIATE")
         about = dict(connection.execute("SELECT key, value FROM about"))
-        rows = {"layout": _LAYOUT, "recipe": said[0], "shape": said[1]}
+        recipe = {"layout": _LAYOUT, **said[0]}
+        rows = {**recipe, **said[1]}
+        self.others = tuple(key for key in rows if key in about and about[key] != rows[key])
         stale: tuple[str, ...] = ()
-        if anew or any(about.get(key) != rows[key] for key in ("layout", "recipe")):
+        if anew or any(about.get(key) != recipe[key] for key in recipe):
             stale = ("directories", "catalogs")
         elif about != rows:
             stale = ("catalogs",)
         for table in stale:
             connection.execute(f"DELETE FROM {table}")  # noqa: S608 - constant names
         if anew or about != rows:
-            connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", rows.items())
+            connection.execute("DELETE FROM about")
+            connection.executemany("INSERT INTO about VALUES (?, ?)", rows.items())
         self._connection = connection
 
     def __enter__(self) -> Self:

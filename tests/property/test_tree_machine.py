@@ -98,7 +98,7 @@ class Memory:
         base = self.forest
         recipe = Recipe(sizes=SIZES, compress=zlib.compress)
         with (
-            TreeState(state, "recipe", "shape") as memory,
+            TreeState(state, {}, {}) as memory,
             Ingestion(recipe, self, lambda _: None) as ingestion,
         ):
             found: list[Synchronization] = []

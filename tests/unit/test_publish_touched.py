@@ -14,6 +14,7 @@ from headstart.cvmfs.balance import Weights
 from headstart.cvmfs.entry import File
 from headstart.errors import ConfigurationError, StorageError
 from headstart.repository import TreePublished
+from headstart.tree import Manners
 from publishing import AT, FQRN, Place, content_of, copy_keys, new_repository, publish_held
 
 __all__ = ["quick_disk"]
@@ -216,6 +217,34 @@ def test_a_tree_that_was_not_published_here_is_refused(place: Place, tree: Path,
     with pytest.raises(ConfigurationError, match="is not known"):
         run(place, tmp_path / "copy", "file")
     assert run(place, tree, "file").changed is False
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("--owner", {"manners": Manners(owner=(5, 6))}),
+        ("--no-xattrs", {"manners": Manners(xattrs=False)}),
+        ("--nanoseconds", {"manners": Manners(nanoseconds=True)}),
+        ("--autocatalogs, or a weight,", {"weights": Weights(maximum=20, minimum=2)}),
+        ("--dirtab, or .cvmfsdirtab,", {"dirtab": b"/plain\n"}),
+        ("--uncompressed", {"rules": "['*.gz']"}),
+    ],
+)
+def test_other_options_than_the_last_time_are_refused(
+    place: Place, tree: Path, name: str, changes: dict[str, object]
+) -> None:
+    plain: dict[str, object] = {"manners": Manners()} if "manners" in changes else {}
+    run(place, tree, **plain)
+    (tree / "file").write_text("new")
+    with pytest.raises(ConfigurationError) as caught:
+        run(place, tree, "file", **changes)
+    assert caught.value.message.startswith(f"{name} is not as it was when {tree} was published at /any, and")
+    assert place.open().manifest.revision == 2
+    assert run(place, tree, "file", **plain).read == 1  # nothing was forgotten
+    run(place, tree, **changes)
+    (tree / "file").write_text("newer")
+    assert run(place, tree, "file", **changes).read == 1
+    in_step(place, tree, **changes)
 
 
 def test_a_catalog_of_somebody_else_is_refused(place: Place, tree: Path, tmp_path: Path) -> None:

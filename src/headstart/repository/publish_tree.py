@@ -1,7 +1,7 @@
 """Publishing any directory: what is at a path of the repository becomes what the directory is."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,7 +13,7 @@ from headstart.cvmfs.dirtab import DIRTAB, Dirtab
 from headstart.cvmfs.edition import NewCatalog
 from headstart.cvmfs.manifest import Manifest
 from headstart.cvmfs.objects import ObjectName
-from headstart.errors import StorageError
+from headstart.errors import ConfigurationError, StorageError
 from headstart.ingest import Ingestion
 from headstart.keys import RepositoryKeys
 from headstart.repository.drafts import Tree
@@ -24,6 +24,7 @@ from headstart.repository.touched import PartSynchronization, check_named, names
 from headstart.store import Store, Transaction
 from headstart.tree import AS_IT_IS, Manners
 from headstart.treestate import SLACK, TreeState
+from headstart.wording import readable
 
 OURS: Final = frozenset({b"channels", b"julia", b"modules", b"stacks"})
 """Names in the root directory that Headstart publishes itself, and whose content never changes."""
@@ -149,6 +150,8 @@ def publish_tree(
             # Its own rules concern all of a tree.
             whole = not wanted.only or (wanted.at == b"" and DIRTAB in wanted.only)
             names = None if whole else names_of(wanted.only)
+            if names is not None:
+                _refuse_others(wanted, state.others)
             parts = (tree, repository.forest, edition, ingestion, (state, horizon))
             run = Synchronization(*parts) if names is None else PartSynchronization(*parts, names)
             run.run()
@@ -246,6 +249,17 @@ def _tree(wanted: Wanted, rules: tuple[bytes, str]) -> Tree:
     )
 
 
+def _refuse_others(wanted: Wanted, others: Sequence[str]) -> None:
+    """Refuse to publish some paths otherwise than all that is left as it is."""
+    if others:
+        at = readable(wanted.at or b"/")
+        raise ConfigurationError(
+            f"{others[0]} is not as it was when {wanted.directory} was published at {at}, "
+            "and with --only it would hold for some paths alone",
+            hint="publish all of it once, without --only",
+        )
+
+
 def _own_rules(directory: str) -> bytes:
     """The rules that a directory brings, which is to be the repository's root."""
     place = f"{directory}/{DIRTAB.decode()}"
@@ -258,9 +272,25 @@ def _own_rules(directory: str) -> bytes:
         raise StorageError(f"cannot read {place}: {error.strerror}") from error
 
 
-def _descriptions(repository: Repository, wanted: Wanted, means: Means, rules: bytes) -> tuple[str, str]:
+def _descriptions(
+    repository: Repository, wanted: Wanted, means: Means, rules: bytes
+) -> tuple[dict[str, str], dict[str, str]]:
     """What the memory of a directory depends on: how content is stored, and how it is laid out."""
-    recipe = means.recipe
-    content = (wanted.rules, repository.manifest.algorithm, recipe.compression, recipe.sizes)
-    shape = (repository.fqrn, wanted.at, wanted.manners, wanted.weights, rules, sorted(wanted.kept))
-    return repr(content), hashlib.sha256(repr(shape).encode()).hexdigest()
+    recipe, manners = means.recipe, wanted.manners
+    content = {
+        "--uncompressed": wanted.rules,
+        "the hash of the repository": repository.manifest.algorithm,
+        "compression": recipe.compression,
+        "the size of chunks": recipe.sizes,
+    }
+    shape = {
+        "the repository": repository.fqrn,
+        "--at": (wanted.at, sorted(wanted.kept)),
+        "--owner": manners.owner,
+        "--no-xattrs": manners.xattrs,
+        "--nanoseconds": manners.nanoseconds,
+        "what else is kept of files": (manners.directory_mode, manners.hardlinks),
+        "--autocatalogs, or a weight,": wanted.weights,
+        "--dirtab, or .cvmfsdirtab,": hashlib.sha256(rules).hexdigest(),
+    }
+    return {key: repr(each) for key, each in content.items()}, {key: repr(each) for key, each in shape.items()}
