@@ -1,12 +1,16 @@
+import dataclasses
 import io
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from fakebuild import fake_prefix
+from headstart.build.gather import able_levels
 from headstart.datafiles import data_text
 from headstart.errors import BuildError, IncompatibleError
 from headstart.image import RecordedTarget, check_targets, recorded_targets, require_vectors
@@ -180,3 +184,30 @@ def test_which_julias_keep_to_the_vectors_of_their_own_image() -> None:
         if capabilities(data_text("julia.toml"), JuliaVersion.parse(version)).own_vectors
     ]
     assert bound == ["1.11.0", "1.11.1"]
+
+
+def test_julias_own_image_is_read_once_for_all_levels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = JuliaVersion.parse("1.11.1")
+    levels = ("x86-64", "x86-64-v2", "x86-64-v3")
+    made = fake_prefix(tmp_path)
+    install = dataclasses.replace(made, probe=dataclasses.replace(made.probe, version=version))
+    can = capabilities(data_text("julia.toml"), version)
+    rows = [target(data_text("targets.toml"), level, version) for level in levels]
+    own = [RecordedTarget(name="own", features=frozenset(), disabled=frozenset(), unchecked="")]
+    read: list[str] = []
+
+    def recorded(_file: object, _layout: object, name: str) -> tuple[RecordedTarget, ...]:
+        read.append(name)
+        return tuple(own)
+
+    gather = sys.modules["headstart.build.gather"]  # the package has a function of that name
+    monkeypatch.setattr(gather, "recorded_targets", recorded)
+    monkeypatch.setattr(gather, "require_features", lambda *_: None)
+    assert able_levels(levels, install, can, frozenset()) == ["x86-64", "x86-64-v2"]
+    assert len(read) == 1
+    own[0] = dataclasses.replace(own[0], features=rows[-1].recorded_features)
+    assert able_levels(levels, install, can, frozenset()) == list(levels)
+    assert len(read) == 2
+    other = capabilities(data_text("julia.toml"), JuliaVersion.parse("1.11.2"))
+    assert able_levels(levels, install, other, frozenset()) == list(levels)
+    assert len(read) == 2

@@ -1,14 +1,15 @@
 """Reading what a plan is made from: settings, project, Julia, CPU."""
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from headstart.build.plan import Inputs
 from headstart.build.sources import glance, read_project
 from headstart.build.trees import julia_tree
 from headstart.datafiles import data_text
-from headstart.errors import ConfigurationError, MissingToolError
+from headstart.errors import ConfigurationError, IncompatibleError, MissingToolError
 from headstart.image import RecordedTarget, recorded_targets, require_vectors
 from headstart.julia import Capabilities, Target, capabilities, require_features, target
 from headstart.machine import JuliaInstall, cpu_flags, read_text, recipe_texts
@@ -99,15 +100,45 @@ def require_targets(
         IncompatibleError: a target above this machine's level or this Julia's.
         MissingToolError: Julia's own image cannot be read.
     """
+    own = _own_targets(install, can)
     for one in targets:
-        require_features(one, offered)
-    if can.own_vectors:
-        own = _own_targets(install, can)
-        for one in targets:
-            require_vectors(one, own)
+        _require(one, offered, own)
 
 
-def _own_targets(install: JuliaInstall, can: Capabilities) -> tuple[RecordedTarget, ...]:
+def able_levels(
+    levels: Iterable[str], install: JuliaInstall, can: Capabilities, offered: frozenset[str]
+) -> list[str]:
+    """Those of some levels, the lowest first, that can be built here: up to the first that cannot.
+
+    Args:
+        levels: such as ``x86-64-v3``.
+        install: as for ``require_targets``, and so are the others.
+        can: what its version does.
+        offered: what this CPU offers.
+
+    Raises:
+        ConfigurationError: there is no such level.
+        MissingToolError: Julia's own image cannot be read.
+    """
+    table, own = data_text("targets.toml"), _own_targets(install, can)
+    found: list[str] = []
+    with contextlib.suppress(IncompatibleError):
+        for level in levels:
+            _require(target(table, level, install.probe.version), offered, own)
+            found.append(level)
+    return found
+
+
+def _require(one: Target, offered: frozenset[str], own: tuple[RecordedTarget, ...] | None) -> None:
+    require_features(one, offered)
+    if own is not None:
+        require_vectors(one, own)
+
+
+def _own_targets(install: JuliaInstall, can: Capabilities) -> tuple[RecordedTarget, ...] | None:
+    """What Julia's own image was made for, where that matters to this version; it is large, so read it once."""
+    if not can.own_vectors:
+        return None
     path = install.probe.system_image
     try:
         with open(path, "rb") as file:

@@ -6,11 +6,11 @@ import os
 import sys
 
 from headstart import demo
-from headstart.build.gather import require_targets
+from headstart.build.gather import able_levels
 from headstart.console import Console
 from headstart.datafiles import data_path, data_text
-from headstart.errors import ConfigurationError, IncompatibleError
-from headstart.julia import Capabilities, Proof, capabilities, target
+from headstart.errors import ConfigurationError
+from headstart.julia import Capabilities, Proof, capabilities
 from headstart.machine import JuliaInstall, cpu_flags, find_julia
 from headstart.names import Fqrn
 from headstart.process import run_loud, run_process
@@ -85,14 +85,7 @@ def settings_for(folder: str, project: str, install: JuliaInstall, rounds: int) 
 
 def _two_levels(install: JuliaInstall, can: Capabilities) -> tuple[str, ...]:
     """The baseline, and the best level up to x86-64-v3 that this machine and this Julia can build."""
-    here, rows = cpu_flags(), data_text("targets.toml")
-    able = []
-    for level in ("x86-64", "x86-64-v2", "x86-64-v3"):
-        try:
-            require_targets((target(rows, level, install.probe.version),), install, can, here)
-        except IncompatibleError:
-            break
-        able.append(level)
+    able = able_levels(("x86-64", "x86-64-v2", "x86-64-v3"), install, can, cpu_flags())
     return (able[0], able[-1]) if len(able) > 1 else ("x86-64",)
 
 
