@@ -325,6 +325,8 @@ def test_keys_are_rotated_step_by_step(desk: Desk) -> None:
     assert desk.pointers()["prod"] == (IDS[0], 2)
     assert desk.run("channel", "keys", "--remove", said["keys"][0]["id"]) == ConfigurationError.exit_code
     assert desk.run("channel", "keys", "--add", public) == ConfigurationError.exit_code
+    assert desk.run("channel", "keys", "--threshold", "2") == ConfigurationError.exit_code
+    assert "with 1 key of" in desk.error()
     assert desk.run("channel", "keys") == 0
     assert "1 of 1 key for each channel, version 3" in desk.capture.readouterr().out
     # The old signatures are history, proven by the statement of their time.
@@ -359,7 +361,7 @@ def test_a_new_beginning_after_a_theft(past: Desk) -> None:
 def test_the_master_key_is_changed_with_two_signatures(past: Desk) -> None:
     """Nodes that have only the old public key believe the statement, and so do those with only the new one."""
     repository = past.place.open()
-    plan = plan_keys(repository, KeyChange(), NOW + DAY)
+    plan = plan_keys(repository, KeyChange(days=365), NOW + DAY)
     bundle = bundle_keys(repository, plan, ()).signed(
         [publishing.all_keys().master, simulator.rsa_signer("next master")], ()
     )

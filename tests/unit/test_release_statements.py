@@ -333,7 +333,10 @@ def test_what_is_published_without_the_keys_waits_for_them(desk: Desk) -> None:
 def test_a_release_is_stated_by_name(desk: Desk) -> None:
     desk.without_channel_key()
     desk.publish(keys="publisher")
+    desk.capture.readouterr()
     assert desk.run("channel", "state", f"jets@{ID}", keys="publisher") == KeyFileError.exit_code
+    (complaint,) = desk.capture.readouterr().err.splitlines()  # and nothing before it that sounds like success
+    assert complaint.startswith("headstart: no channel key")
     assert desk.run("channel", "state", "jets") != 0
     assert desk.run("channel", "state", "jets@00000000") != 0
     assert desk.run("channel", "state", f"jets@{ID}", "--dry-run") == 0
@@ -343,7 +346,9 @@ def test_a_release_is_stated_by_name(desk: Desk) -> None:
     assert [each["release"] for each in desk.said()["stated"]] == [ID]
     assert desk.stated()
     revision = desk.place.open(publishing.later()).manifest.revision
+    desk.capture.readouterr()
     assert desk.run("channel", "state", f"jets@{ID}") == 0
+    assert f"stated already: jets@{ID}" in desk.capture.readouterr().err
     assert desk.place.open(publishing.later()).manifest.revision == revision
 
 
@@ -436,6 +441,20 @@ def test_whether_statements_are_required_can_be_changed(desk: Desk) -> None:
     assert desk.publish(OTHER, keys="publisher")["steps"][-1]["action"] == "publish"
     assert desk.run("channel", "keys", "--statements", "required") == 0
     assert desk.read("show", f"jets@{ID}")[0] == desk.read("verify")[0] == TrustError.exit_code
+    # Said once more, it changes nothing: no key is asked for, and there is no revision for it.
+    revision = desk.place.open(publishing.later()).manifest.revision
+    (desk.root / "keys" / f"{FQRN}.masterkey").unlink()
+    desk.capture.readouterr()
+    assert desk.run("channel", "keys", "--statements", "required", "--threshold", "1", "--json") == 0
+    out, err = desk.capture.readouterr()
+    assert (json.loads(out)["changes"], json.loads(out)["version"]) == (False, 3)
+    assert f"channel keys of {FQRN}: are so already: 1 of 1 key" in err
+    request = desk.root / "request"
+    assert desk.run("channel", "keys", "--statements", "required", "--request", str(request)) == 0
+    assert "so already" in desk.capture.readouterr().err
+    assert not request.exists()
+    assert desk.place.open(publishing.later()).manifest.revision == revision
+    assert desk.run("channel", "keys", "--days", "300") == KeyFileError.exit_code  # a change, by what it says
 
 
 def test_what_a_bundle_must_not_say_of_a_release(desk: Desk) -> None:

@@ -15,18 +15,16 @@ from headstart.cli.pointing import (
     perform,
     root_json,
     root_text,
-    say_next,
     stated_json,
     step_json,
     talk,
     talk_stated,
     terms_of,
-    write_bundle,
+    write_request,
 )
 from headstart.cli.reading import write, write_json
 from headstart.cli.tags import target_of
 from headstart.console import Console
-from headstart.cvmfs.signing import Signer
 from headstart.ed25519 import KEY_SIZE, Ed25519PublicKey
 from headstart.errors import ConfigurationError, CorruptError, KeyFileError
 from headstart.keys import create_channel_key, load_master_key
@@ -151,7 +149,13 @@ def _state(args: argparse.Namespace) -> int:
         made.extend(plan_stating(repository, references))
         return bundle_at_hand(channels_of(repository), made)
 
-    said = carry_out(args, Console(sys.stderr), plan)
+    console = Console(sys.stderr)
+
+    def tell() -> None:
+        if not made:
+            console.step(f"stated already: {', '.join(args.references)}")
+
+    said = carry_out(args, console, plan, tell)
     if args.json:
         write_json(said)
     else:
@@ -186,30 +190,30 @@ def _keys(args: argparse.Namespace) -> int:
         return _show(args, channels_of(repository).root)
     change = _change(args)
     made: list[KeyPlan] = []
-    masters: tuple[Signer, ...] = ()
-    if args.request is None and not args.dry_run:
-        masters = (load_master_key(args.keys, keys.fqrn),)
 
-    def make(repository: Repository) -> Bundle:
+    def make(repository: Repository) -> Bundle | None:
         plan = plan_keys(repository, change, now)
         made.append(plan)
-        _talk_keys(console, plan)
+        if not plan.changes:
+            _talk_keys(console, plan)
+            return None
         if (plan.channels or plan.releases) and args.request is None:
             enough_signers(keys, plan.root)
-        return bundle_keys(repository, plan, masters)
+        at_hand = args.request is None and not args.dry_run
+        return bundle_keys(repository, plan, (load_master_key(args.keys, keys.fqrn),) if at_hand else ())
 
     if args.request is not None or args.dry_run:
-        repository = Repository.open(store, keys, now)
-        bundle = make(repository)
-        if args.request is not None and not args.dry_run:
-            write_bundle(args.request, bundle)
-            say_next(console, args.request, bundle)
+        bundle = make(Repository.open(store, keys, now))
+        if bundle is not None:
+            _talk_keys(console, made[0])
+        write_request(args, console, bundle)
     else:
-        manifest = publish_statements((store, keys), make, now)
+        manifest = publish_statements((store, keys), make, now, lambda _: _talk_keys(console, made[0]))
         console.step(f"{keys.fqrn} is at revision {manifest.revision}")
     plan = made[0]
     if args.json:
         said = root_json(plan.root) | {
+            "changes": plan.changes,
             "channels": [step_json(step) for step in plan.channels],
             "stated": [stated_json(each) for each in plan.releases],
         }
@@ -221,14 +225,13 @@ def _keys(args: argparse.Namespace) -> int:
 
 
 def _change(args: argparse.Namespace) -> KeyChange:
-    days = ROOT_DAYS if args.days is None else args.days
-    if not 1 <= days <= 3650:
-        raise ConfigurationError(f"--days {days} is not from 1 to 3650")
+    if args.days is not None and not 1 <= args.days <= 3650:
+        raise ConfigurationError(f"--days {args.days} is not from 1 to 3650")
     return KeyChange(
         add=tuple(_public(word) for word in args.add),
         remove=tuple(args.remove),
         threshold=args.threshold,
-        days=days,
+        days=args.days,
         restart=args.restart,
         statements=None if args.statements is None else args.statements == "required",
     )
@@ -258,7 +261,8 @@ def _show(args: argparse.Namespace, root: Root) -> int:
 
 
 def _talk_keys(console: Console, plan: KeyPlan) -> None:
-    console.step(f"channel keys of {plan.root.fqrn}: {root_text(plan.root)}")
+    already = "" if plan.changes else "are so already: "
+    console.step(f"channel keys of {plan.root.fqrn}: {already}{root_text(plan.root)}")
     for word, ids in (
         ("adds", plan.root.keys.keys() - plan.before.keys.keys()),
         ("takes away", plan.before.keys.keys() - plan.root.keys.keys()),

@@ -63,16 +63,18 @@ def perform(args: argparse.Namespace, plan: Planner) -> int:
 
     def make(repository: Repository, now: datetime) -> Bundle | None:
         steps.extend(plan(repository, now))
-        talk(console, steps)
         return bundle_of(repository, steps)
 
-    said = carry_out(args, console, make)
+    said = carry_out(args, console, make, lambda: talk(console, steps))
     answer(args, said, steps)
     return 0
 
 
 def carry_out(
-    args: argparse.Namespace, console: Console, plan: Callable[[Repository, datetime], Bundle | None]
+    args: argparse.Namespace,
+    console: Console,
+    plan: Callable[[Repository, datetime], Bundle | None],
+    tell: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Publish what is to be signed with the keys at hand, or write it down for others; what JSON says of it.
 
@@ -80,6 +82,7 @@ def carry_out(
         args: of ``add_target_arguments``, and ``request``.
         console: where to talk.
         plan: what is to be signed; None for nothing.
+        tell: says what becomes of it, once nothing speaks against it any more.
     """
     now = datetime.now(UTC)
     store, keys = target_of(args)
@@ -87,27 +90,29 @@ def carry_out(
 
     def make(repository: Repository) -> Bundle | None:
         bundle = plan(repository, now)
-        if bundle is not None:
-            stated.extend(statement for statement, _ in bundle.releases)
-            talk_stated(console, stated)
-            if args.request is None:
-                enough_signers(keys, channels_of(repository).root)
+        if bundle is None:
+            tell()
+            return None
+        stated.extend(statement for statement, _ in bundle.releases)
+        if args.request is None:
+            enough_signers(keys, channels_of(repository).root)
         return bundle
+
+    def announce(_: object = None) -> None:
+        tell()
+        talk_stated(console, stated)
 
     if args.request is not None or args.dry_run:
         repository = Repository.open(store, keys, now)
         bundle = make(repository)
-        if args.request is None and bundle is not None:
-            prove(repository, bundle, now)
-        elif args.request is not None and bundle is None:
-            console.step(f"nothing is to be signed, so {args.request} is not written")
-        elif args.request is not None and bundle is not None and not args.dry_run:
-            write_bundle(args.request, bundle)
-            say_next(console, args.request, bundle)
+        if bundle is not None:
+            if args.request is None:
+                prove(repository, bundle, now)
+            announce()
+        write_request(args, console, bundle)
         revision = repository.manifest.revision
     else:
-        manifest = publish_statements((store, keys), make, now)
-        revision = manifest.revision
+        revision = publish_statements((store, keys), make, now, announce).revision
         console.step(f"{keys.fqrn} is at revision {revision}")
     said = {"fqrn": str(keys.fqrn), "revision": revision, "dry_run": args.dry_run, "request": args.request}
     return said | {"stated": [stated_json(each) for each in stated]}
@@ -197,11 +202,19 @@ def stated_json(statement: ReleaseStatement) -> dict[str, Any]:
     }
 
 
-def say_next(console: Console, path: str, bundle: Bundle) -> None:
-    """Say what is to be done with a file to sign."""
-    console.step(f"wrote {path} with {counted(len(bundle.statements), 'statement')} to be signed by others:")
-    console.step(f"  headstart channel sign {path} --keys KEYDIR")
-    console.step(f"  headstart channel apply {path} --storage DIR --keys KEYDIR")
+def write_request(args: argparse.Namespace, console: Console, bundle: Bundle | None) -> None:
+    """Write the file for others to sign, where ``--request`` asks for one, and say what to do with it."""
+    path = args.request
+    if path is None:
+        return
+    if bundle is None:
+        console.step(f"nothing is to be signed, so {path} is not written")
+    elif not args.dry_run:
+        write_bundle(path, bundle)
+        what = counted(len(bundle.statements), "statement")
+        console.step(f"wrote {path} with {what} to be signed by others:")
+        console.step(f"  headstart channel sign {path} --keys KEYDIR")
+        console.step(f"  headstart channel apply {path} --storage DIR --keys KEYDIR")
 
 
 def write_bundle(path: str, bundle: Bundle) -> None:

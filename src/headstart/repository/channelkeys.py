@@ -21,6 +21,7 @@ from headstart.repository.channels import Channels, channels_of, counting
 from headstart.repository.create import ROOT_DAYS
 from headstart.repository.pointing import DEFAULT, Pointing, Terms, point
 from headstart.repository.state import Repository
+from headstart.wording import counted
 
 _SHORTEST: Final = 8
 """Digits of a key id that name a key."""
@@ -35,8 +36,8 @@ class KeyChange:
     """Beginnings of key ids."""
     threshold: int | None = None
     """How many keys each pointer needs; None for as many as now."""
-    days: int = ROOT_DAYS
-    """How long the statement is to be believed."""
+    days: int | None = None
+    """How long the statement is to be believed; None for as long as usual, if anything else is different."""
     restart: bool = False
     """Whether only pointers signed from now on are to count, and versions to begin anew."""
     statements: bool | None = None
@@ -54,9 +55,14 @@ class KeyPlan:
     releases: tuple[ReleaseStatement, ...]
     """So."""
 
+    @property
+    def changes(self) -> bool:
+        """Whether anything is to be signed."""
+        return self.root != self.before
+
 
 def plan_keys(repository: Repository, change: KeyChange, now: datetime) -> KeyPlan:
-    """The next statement of keys; nothing is written.
+    """The next statement of keys, or the present one where nothing is to be different; nothing is written.
 
     Raises:
         UnknownError: a key that is to go is not named.
@@ -74,10 +80,15 @@ def plan_keys(repository: Repository, change: KeyChange, now: datetime) -> KeyPl
         del keys[find_key(before, start)]
     threshold = before.threshold if change.threshold is None else change.threshold
     if not 1 <= threshold <= len(keys):
+        wanted = counted(threshold, "signature")
         raise ConfigurationError(
-            f"with {len(keys)} keys of {before.fqrn} no pointer can have {threshold} signatures",
+            f"with {counted(len(keys), 'key')} of {before.fqrn} no pointer can have {wanted}",
             hint="add keys, or say another --threshold",
         )
+    statements = before.statements if change.statements is None else change.statements
+    same = (keys, threshold, statements) == (dict(before.keys), before.threshold, before.statements)
+    if same and not change.restart and change.days is None:
+        return KeyPlan(before=before, root=before, channels=(), releases=())
     start_time = now.astimezone(UTC).replace(microsecond=0)
     root = replace(
         before,
@@ -85,9 +96,9 @@ def plan_keys(repository: Repository, change: KeyChange, now: datetime) -> KeyPl
         keys=keys,
         threshold=threshold,
         issued=start_time,
-        expires=start_time + timedelta(days=change.days),
+        expires=start_time + timedelta(days=ROOT_DAYS if change.days is None else change.days),
         restarted=start_time if change.restart else before.restarted,
-        statements=before.statements if change.statements is None else change.statements,
+        statements=statements,
     )
     lost = [channel for channel in state.names() if not state.holds(*channel, root)]
     return KeyPlan(
@@ -128,7 +139,13 @@ def _anew(state: Channels, channel: tuple[StackName, ChannelName], root: Root, n
 
 
 def bundle_keys(repository: Repository, plan: KeyPlan, masters: Sequence[Signer]) -> Bundle:
-    """The statement of keys and all that it has signed anew, signed by whoever is there and counts."""
+    """The statement of keys and all that it has signed anew, signed by whoever is there and counts.
+
+    Args:
+        repository: the present state.
+        plan: one that changes something.
+        masters: the master keys at hand.
+    """
     signers = counting(repository.keys, plan.root)
     statements = [Unsigned.of(plan.root, masters)]
     statements += [Unsigned.of(step.pointer, signers) for step in plan.channels]
