@@ -7,6 +7,7 @@ from typing import Final
 from headstart.cvmfs.trust import MasterKeys
 from headstart.errors import CorruptError, KeyFileError
 from headstart.names import Fqrn
+from headstart.smallfile import read_small
 
 KEYS_DIRECTORIES: Final = ("/etc/cvmfs/keys",)
 _LIMIT: Final = 1 << 16
@@ -14,16 +15,7 @@ _LIMIT: Final = 1 << 16
 
 def read_key_file(path: str) -> bytes:
     """A small file, or a ``KeyFileError`` that says why not."""
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(_LIMIT + 1)
-    except FileNotFoundError as error:
-        raise KeyFileError(f"there is no key file {path}") from error
-    except OSError as error:
-        raise KeyFileError(f"cannot read the key file {path}: {error.strerror}") from error
-    if len(data) > _LIMIT:
-        raise KeyFileError(f"{path} is too large for a key file")
-    return data
+    return read_small(path, what="key file", limit=_LIMIT, error=KeyFileError)
 
 
 def find_public_keys(

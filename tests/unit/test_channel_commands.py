@@ -171,7 +171,7 @@ def _listed(desk: Desk) -> str:
         (["channel", "keys", "--threshold", "2"], ConfigurationError, "no pointer can have 2 signatures"),
         (["channel", "keys", "--days", "0"], ConfigurationError, "--days 0"),
         (["channel", "keys", "--request", "file"], ConfigurationError, "nothing is to be changed"),
-        (["channel", "apply", "/no/such/file"], Error, "cannot read /no/such/file"),
+        (["channel", "apply", "/no/such/file"], Error, "there is no file to sign /no/such/file"),
     ],
 )  # fmt: skip
 def test_wrong_input_is_one_sentence_and_changes_nothing(

@@ -130,7 +130,7 @@ def test_each_mistake_is_one_sentence(run: Run, tmp_path: Path, monkeypatch: pyt
         "--s3-config",
         config(tmp_path, "other"),
     )
-    refused(ConfigurationError.exit_code, "cannot read", place.name, "--s3-config", f"{tmp_path}/none")
+    refused(ConfigurationError.exit_code, "there is no s3.conf", place.name, "--s3-config", f"{tmp_path}/none")
     refused(
         ConfigurationError.exit_code,
         "is of an object store",

@@ -22,12 +22,13 @@ from headstart.cli.reading import time_text, write, write_json
 from headstart.cli.tags import target_of
 from headstart.console import Console
 from headstart.cvmfs.signing import Ed25519Signer, Signer
-from headstart.errors import CorruptError, KeyFileError, StorageError
+from headstart.errors import KeyFileError, StorageError
 from headstart.keys import load_channel_keys, load_master_key
 from headstart.releasestatement import ReleaseStatement
 from headstart.repository import Repository
 from headstart.repository.pointing import Pointing
 from headstart.repository.statements import Proven, prove, publish_statements
+from headstart.smallfile import read_small
 from headstart.wording import counted
 
 
@@ -60,13 +61,7 @@ def add_carrying(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def _read(path: str) -> Bundle:
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(BUNDLE_LIMIT + 1)
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror}") from error
-    if len(data) > BUNDLE_LIMIT:
-        raise CorruptError(f"{path} has more than the {BUNDLE_LIMIT} bytes it may have")
+    data = read_small(path, what="file to sign", limit=BUNDLE_LIMIT, error=StorageError)
     return Bundle.from_bytes(data, where=path)
 
 

@@ -17,6 +17,7 @@ from headstart.keys import load_keys, load_public
 from headstart.repository.meta import MetaPlan, change_meta, plan_meta
 from headstart.repository.serverinfo import INFO, plan_info, write_info
 from headstart.repository.state import Repository
+from headstart.smallfile import read_small
 from headstart.snapshot import Snapshot
 from headstart.wording import counted
 
@@ -163,14 +164,12 @@ def _info(args: argparse.Namespace) -> int:
 def _given(file: str | None) -> MetaInfo | None:
     if file is None:
         return None
-    what = "standard input" if file == "-" else file
+    if file != "-":
+        content = read_small(file, what="file of meta information", limit=METAINFO_LIMIT, error=StorageError)
+        return MetaInfo.parse(content, what=file)
     try:
         # One byte more than may be.
-        if file == "-":
-            content = sys.stdin.buffer.read(METAINFO_LIMIT + 1)
-        else:
-            with open(file, "rb") as opened:
-                content = opened.read(METAINFO_LIMIT + 1)
+        content = sys.stdin.buffer.read(METAINFO_LIMIT + 1)
     except OSError as error:
-        raise StorageError(f"cannot read {what}: {error.strerror}") from error
-    return MetaInfo.parse(content, what=what)
+        raise StorageError(f"cannot read standard input: {error.strerror}") from error
+    return MetaInfo.parse(content, what="standard input")

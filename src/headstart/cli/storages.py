@@ -9,6 +9,7 @@ from typing import Final
 
 from headstart.errors import ConfigurationError, MissingToolError
 from headstart.s3place import PUBLIC_READ, SCHEME, S3Access, S3Place, Surroundings, acl_of, parse_s3_config
+from headstart.smallfile import read_small
 from headstart.source import BucketSource, StorageSource
 from headstart.store import DirectoryStore, NewStorage
 from headstart.stratum import DirectoryStratum, StorageStratum, Stratum
@@ -93,10 +94,9 @@ def open_storage(text: str, env: Mapping[str, str], config: str | None = None) -
 
 def _read(file: str) -> str:
     try:
-        with open(file, encoding="utf-8") as stream:
-            return stream.read(_LIMIT)
-    except (OSError, ValueError) as error:
-        raise ConfigurationError(f"cannot read {file}: {getattr(error, 'strerror', error)}") from error
+        return read_small(file, what="s3.conf", limit=_LIMIT, error=ConfigurationError).decode()
+    except ValueError as error:
+        raise ConfigurationError(f"cannot read the s3.conf {file}: {error}") from error
 
 
 def source_on(store: NewStorage) -> StorageSource | BucketSource:

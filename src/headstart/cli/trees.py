@@ -13,7 +13,7 @@ from headstart.cli.storages import in_bucket
 from headstart.cli.tags import target_of
 from headstart.console import Console
 from headstart.cvmfs.balance import Weights
-from headstart.cvmfs.dirtab import pathspec
+from headstart.cvmfs.dirtab import DIRTAB_LIMIT, pathspec
 from headstart.cvmfs.entry import valid_path
 from headstart.errors import ConfigurationError, ImmutableError, StorageError
 from headstart.ingest import Recipe
@@ -26,6 +26,7 @@ from headstart.repository import (
     delete_path,
     publish_tree,
 )
+from headstart.smallfile import read_small
 from headstart.tree import Manners
 from headstart.wording import counted, readable
 
@@ -297,11 +298,7 @@ def _owner(word: str | None) -> tuple[int, int] | None:
 def _rules(file: str | None) -> bytes | None:
     if file is None:
         return None
-    try:
-        with open(file, "rb") as opened:
-            return opened.read()
-    except OSError as error:
-        raise StorageError(f"cannot read {file}: {error.strerror}") from error
+    return read_small(file, what="file of rules", limit=DIRTAB_LIMIT, error=StorageError)
 
 
 def _default_state(args: argparse.Namespace, at: bytes, env: Mapping[str, str]) -> str | None:

@@ -24,7 +24,6 @@ from headstart.keys import (
     read_certificate,
 )
 from headstart.names import Fqrn
-from headstart.publickeys import read_key_file
 from headstart.repository.whitelists import (
     Letters,
     install_whitelist,
@@ -35,8 +34,11 @@ from headstart.repository.whitelists import (
     resign_manifest,
     sign_request,
 )
+from headstart.smallfile import read_small
 from headstart.store import NewStorage
 
+_CARRIED = 1 << 16
+"""Bytes that a file may have that is carried between the keys."""
 _RESIGN = """\
 Sign the whitelist again before it expires. Without the master key at hand:
 
@@ -193,7 +195,8 @@ def _publish(args: argparse.Namespace, store: NewStorage, fqrn: Fqrn) -> int:
 
 
 def _sign(args: argparse.Namespace) -> int:
-    request = Request.from_bytes(read_key_file(args.sign), where=args.sign)
+    asked = read_small(args.sign, what="request", limit=_CARRIED, error=StorageError)
+    request = Request.from_bytes(asked, where=args.sign)
     renewal, data = sign_request(request, load_master_key(args.keys, request.fqrn))
     _talk(renewal)
     if not args.dry_run:
@@ -202,7 +205,7 @@ def _sign(args: argparse.Namespace) -> int:
 
 
 def _apply(args: argparse.Namespace, store: NewStorage, masters: MasterKeys) -> int:
-    data = read_key_file(args.apply)
+    data = read_small(args.apply, what="signed whitelist", limit=_CARRIED, error=StorageError)
     # What is no whitelist at all is said of the file that was carried here, not of the storage's.
     Letter.cut(data, what=args.apply)
     now = datetime.now(UTC)

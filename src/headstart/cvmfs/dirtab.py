@@ -14,6 +14,8 @@ from typing import Final
 from headstart.errors import ConfigurationError
 
 DIRTAB: Final = b".cvmfsdirtab"
+DIRTAB_LIMIT: Final = 1 << 20
+"""Bytes that such a file may have."""
 """Its name, in the repository's root directory."""
 _SPECIAL: Final = b"*?"
 

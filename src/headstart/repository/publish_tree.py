@@ -1,6 +1,7 @@
 """Publishing any directory: what is at a path of the repository becomes what the directory is."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from threading import Lock
 from typing import Final
 
 from headstart.cvmfs.balance import Weights
-from headstart.cvmfs.dirtab import DIRTAB, Dirtab
+from headstart.cvmfs.dirtab import DIRTAB, DIRTAB_LIMIT, Dirtab
 from headstart.cvmfs.edition import NewCatalog
 from headstart.cvmfs.manifest import Manifest
 from headstart.cvmfs.objects import ObjectName
@@ -21,6 +22,7 @@ from headstart.repository.publish import Means, recipe_of, settings_of
 from headstart.repository.state import Repository, check_catalog
 from headstart.repository.synchronize import Synchronization
 from headstart.repository.touched import PartSynchronization, check_named, names_of
+from headstart.smallfile import read_small
 from headstart.store import Store, Transaction
 from headstart.tree import AS_IT_IS, Manners
 from headstart.treestate import SLACK, TreeState
@@ -28,7 +30,6 @@ from headstart.wording import readable
 
 OURS: Final = frozenset({b"channels", b"julia", b"modules", b"stacks"})
 """Names in the root directory that Headstart publishes itself, and whose content never changes."""
-_DIRTAB_LIMIT: Final = 1 << 20
 _DEFAULT_MEANS: Final = Means()
 
 
@@ -234,7 +235,7 @@ def _rules(repository: Repository, wanted: Wanted) -> tuple[bytes, str]:
         return wanted.dirtab, "the rules for nested catalogs"
     if wanted.at == b"":
         return _own_rules(wanted.directory), f"{wanted.directory}/{DIRTAB.decode()}"
-    rules = repository.content(b"/" + DIRTAB, limit=_DIRTAB_LIMIT)
+    rules = repository.content(b"/" + DIRTAB, limit=DIRTAB_LIMIT)
     return rules or b"", f"{repository.fqrn}: /{DIRTAB.decode()}"
 
 
@@ -264,12 +265,12 @@ def _own_rules(directory: str) -> bytes:
     """The rules that a directory brings, which is to be the repository's root."""
     place = f"{directory}/{DIRTAB.decode()}"
     try:
-        with open(place, "rb") as file:
-            return file.read(_DIRTAB_LIMIT)
+        os.stat(place)
     except (FileNotFoundError, NotADirectoryError):
         return b""
-    except OSError as error:
-        raise StorageError(f"cannot read {place}: {error.strerror}") from error
+    except OSError:
+        pass  # said by who reads it
+    return read_small(place, what="file of rules", limit=DIRTAB_LIMIT, error=StorageError)
 
 
 def _descriptions(
