@@ -15,6 +15,7 @@ from headstart.errors import CorruptError
 from headstart.inflating import Inflater
 from headstart.release import FileRecord
 from headstart.snapshot import stored_limit
+from headstart.wording import counted
 
 _BLOCK: Final = 1 << 18
 
@@ -180,7 +181,9 @@ class Landing:
         if self._part.compression is Compression.ZLIB:
             self._write(self._inflater.rest())
         if self._size != self._part.size:
-            raise CorruptError(f"{self._what} has {self._size} bytes of content, not {self._part.size}")
+            raise CorruptError(
+                f"{self._what} has {counted(self._size, 'byte')} of content, not {self._part.size}"
+            )
         self._arrival.arrived(self._part, self._hash)
 
     def _write(self, contents: Iterator[bytes | memoryview]) -> None:

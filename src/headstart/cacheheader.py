@@ -35,6 +35,7 @@ from typing import Final, NamedTuple
 from headstart.errors import CorruptError, IncompatibleError
 from headstart.julia import JuliaVersion
 from headstart.tomltable import TomlTable
+from headstart.wording import counted
 
 MAGIC: Final = b"\xfbjli\r\n\x1a\n"
 _ORDER_MARK: Final = 0xFEFF
@@ -223,7 +224,7 @@ class _Cursor:
     def length(self) -> int:
         length = self.number(_I32)
         if not 0 <= length <= len(self.data) - self.place:
-            raise CorruptError(f"it tells of a text of {length} bytes, which are not there")
+            raise CorruptError(f"it tells of a text of {counted(length, 'byte')}, which are not there")
         return length
 
     def raw(self, length: int) -> bytes:

@@ -27,6 +27,7 @@ from headstart.ed25519 import KEY_SIZE, Ed25519PublicKey
 from headstart.errors import CorruptError, TrustError
 from headstart.names import ChannelName, Fqrn, ReleaseId, Sha256, StackName
 from headstart.record import Table, canonical, one_spelling
+from headstart.wording import counted
 
 SCHEMA: Final = 1
 ROOT_SCHEMA: Final = 2
@@ -81,8 +82,9 @@ class Root:
         if len(self.keys) > MOST_KEYS:
             raise CorruptError(f"{what} names {len(self.keys)} keys, more than {MOST_KEYS}")
         if not 1 <= self.threshold <= len(self.keys):
+            wanted = counted(self.threshold, "signature")
             raise CorruptError(
-                f"the statement of {self.fqrn}'s {len(self.keys)} keys wants {self.threshold} signatures"
+                f"the statement of {self.fqrn}'s {counted(len(self.keys), 'key')} wants {wanted}"
             )
         for time in (self.issued, self.expires, self.restarted):
             if time.tzinfo is not UTC or time.microsecond:

@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Self
 
+from headstart.wording import counted
+
 _STATEMENT: Final = re.compile(r"precompile\(Tuple\{.*\)")
 _COUNTED: Final = re.compile(r"headstart-compiled: (\d+) (\d+)")
 _MODULE: Final = re.compile(r"(?<![\w.!])([A-Za-z_]\w*)\.(?=[A-Za-z_@#])")
@@ -74,7 +76,7 @@ def only_julias(lines: Iterable[str], standard: frozenset[str]) -> bool:
 def listed(lines: Iterable[str]) -> str:
     """Statements for a person: how many, and the first of them."""
     chosen = sorted(lines)
-    count = f"{len(chosen)} method{'' if len(chosen) == 1 else 's'}"
+    count = counted(len(chosen), "method")
     more = "; ..." if len(chosen) > _SHOWN else ""
     return f"{count}: {'; '.join(chosen[:_SHOWN])}{more}" if chosen else count
 

@@ -12,6 +12,7 @@ from typing import Final, Protocol, Self
 
 from headstart.errors import CorruptError, TrustError
 from headstart.record import Table, canonical
+from headstart.wording import counted
 
 MOST_SIGNATURES: Final = 32
 """More than this in one envelope is an attempt to keep the reader busy."""
@@ -153,11 +154,14 @@ def verify(
     if envelope.payload_type != payload_type:
         raise TrustError(f"{where} is signed as {envelope.payload_type[:80]!r}, not as {payload_type!r}")
     if threshold < 1:
-        raise TrustError(f"{where} would be believed with {threshold} signatures, at least 1 is needed")
+        raise TrustError(
+            f"{where} would be believed with {counted(threshold, 'signature')}, at least 1 is needed"
+        )
     good = _signers_of(envelope, keys)
     if len(good) < threshold:
+        found = counted(len(good), "good signature")
         raise TrustError(
-            f"{where} has {len(good)} good signatures of the {len(keys)} keys that count, it needs {threshold}",
+            f"{where} has {found} of the {counted(len(keys), 'key')} that count, it needs {threshold}",
             hint="it is forged, damaged, or signed with keys that this repository does not name",
         )
     return Signed(payload=envelope.payload, signers=good)

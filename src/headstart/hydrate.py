@@ -42,6 +42,7 @@ from headstart.release import (
     Release,
 )
 from headstart.stratum import Sink
+from headstart.wording import counted
 
 WORKERS: Final = 6
 """Threads that fetch, at most: more than cores where they wait for the network."""
@@ -263,14 +264,16 @@ def _wanted(where: str, record: FileRecord, entry: Entry) -> Wanted:
         case _:
             raise CorruptError(f"{where} is recorded as a file, and the catalog says otherwise")
     if entry.size != record.size:
-        raise CorruptError(f"{where} has {entry.size} bytes in the catalog, and {record.size} in its record")
+        raise CorruptError(
+            f"{where} has {counted(entry.size, 'byte')} in the catalog, and {record.size} in its record"
+        )
     reached = 0
     for part in parts:
         if part.offset != reached:
             raise CorruptError(f"{where} has a gap or an overlap between its chunks at {reached}")
         reached += part.size
     if reached != record.size:
-        raise CorruptError(f"{where} has {record.size} bytes, and its chunks end at {reached}")
+        raise CorruptError(f"{where} has {counted(record.size, 'byte')}, and its chunks end at {reached}")
     return Wanted(path=where, record=record, mtime=entry.stat.mtime, parts=parts)
 
 

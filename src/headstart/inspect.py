@@ -39,7 +39,7 @@ from headstart.release import JULIA_FILE, RELEASE_FILE, FileRecord, JuliaTree, L
 from headstart.releasestatement import Stated, statement_path
 from headstart.snapshot import Snapshot, stored_limit
 from headstart.source import MountSource, Opened
-from headstart.wording import readable
+from headstart.wording import counted, readable
 
 _WORKERS: Final = 4
 _BLOCK: Final = 1 << 20
@@ -353,7 +353,7 @@ def _compare(expected: Mapping[str, Record], entries: Mapping[bytes, Entry], rep
                 case File() | ChunkedFile() if isinstance(record, FileRecord):
                     if (entry.size, entry.stat.mode & 0o777) != (record.size, record.mode):
                         raise CorruptError(
-                            f"has {entry.size} bytes and mode {entry.stat.mode:04o}, "
+                            f"has {counted(entry.size, 'byte')} and mode {entry.stat.mode:04o}, "
                             f"and its record says {record.size} and {record.mode:04o}"
                         )
                 case _:
@@ -412,7 +412,7 @@ class _Reading:
         plain = compression is Compression.NONE
         content = stored if plain else inflate(stored, limit=size, what=f"object {name}")
         if len(content) != size:
-            raise CorruptError(f"object {name} has {len(content)} bytes of content, not {size}")
+            raise CorruptError(f"object {name} has {counted(len(content), 'byte')} of content, not {size}")
         with self._lock:
             self._report.objects += 1
             self._report.bytes += len(stored)
@@ -449,7 +449,7 @@ def _mounted_file(place: str, record: Record, progress: Callable[[int], None] | 
             raise CorruptError(f"leads to {os.readlink(place)}, and its record says {record.target}")
         return
     if os.lstat(place).st_size != record.size:
-        raise CorruptError(f"has {os.lstat(place).st_size} bytes, and its record says {record.size}")
+        raise CorruptError(f"has {counted(os.lstat(place).st_size, 'byte')}, and its record says {record.size}")
     if progress is None:
         return
     whole = hashlib.sha256()

@@ -33,6 +33,7 @@ from juliapkg import install_julia
 
 from headstart.errors import CacheError, CorruptError, Error, UnavailableError
 from headstart.official import HOST_MARK
+from headstart.wording import counted
 
 _SILENCE: Final = 20.0
 """Seconds after which a server that says nothing is given up."""
@@ -171,7 +172,7 @@ def unpack(archive: dict[str, Any], folder: str) -> None:
         raise
     except Exception as error:  # juliapkg raises nothing narrower
         seen = limit.answers[-1].seen if limit.answers else size
-        came = f"it ended after {seen} of {size} bytes" if seen != size else _reason(error)
+        came = f"it ended after {seen} of {counted(size, 'byte')}" if seen != size else _reason(error)
         raise CorruptError(f"{url} is not the archive that was to come: {came}") from error
 
 

@@ -9,6 +9,7 @@ import os
 from typing import Final
 
 from headstart.errors import CorruptError, StorageError
+from headstart.wording import counted
 
 Order = tuple[str, int, tuple[int, int, int] | None, bool, bool, str | None]
 """A small file: place and size; inode, mtime and ctime in nanoseconds, as they must still be when it has been
@@ -82,7 +83,7 @@ def compare(place: str, known: tuple[int, tuple[int, int, int] | None], now: os.
     """
     other = known[1] is not None and (now.st_ino, now.st_mtime_ns, now.st_ctime_ns) != known[1]
     if size != known[0] or other:
-        what = f"{size} bytes instead of {known[0]}" if size != known[0] else "somebody wrote to it"
+        what = f"{counted(size, 'byte')} instead of {known[0]}" if size != known[0] else "somebody wrote to it"
         raise CorruptError(
             f"{place} changed while it was read: {what}",
             hint="let nothing write to the tree while it is published",

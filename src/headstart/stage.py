@@ -17,7 +17,7 @@ from headstart.names import Fqrn, JuliaName, ReleaseId, Sha256, StackName
 from headstart.record import Table
 from headstart.release import JULIA_FILE, RELEASE_FILE, FileRecord, JuliaTree, LinkRecord, Record, Release
 from headstart.tree import Manners, Source, Staged, walk
-from headstart.wording import readable
+from headstart.wording import counted, readable
 
 STAGE_FILE: Final = "stage.json"
 SCHEMA: Final = 1
@@ -170,8 +170,8 @@ def _complaint(path: bytes, entry: Staged, record: Record | None, root: bytes) -
             pass
         case Source(), FileRecord():
             if (entry.size, entry.stat.mode) != (record.size, record.mode):
-                recorded = f"{record.size} and {record.mode:o}"
-                complaint = f"has {entry.size} bytes and mode {entry.stat.mode:o}, its record says {recorded}"
+                found, recorded = counted(entry.size, "byte"), f"{record.size} and {record.mode:o}"
+                complaint = f"has {found} and mode {entry.stat.mode:o}, its record says {recorded}"
         case Symlink(), LinkRecord():
             inside = posixpath.normpath(posixpath.join(posixpath.dirname(path), entry.target))
             if entry.target != record.target.encode("utf-8", "surrogateescape"):

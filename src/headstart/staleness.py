@@ -32,6 +32,7 @@ from headstart.juliahash import crc32c, hash_value
 from headstart.projectfiles import Files, NotKnownError
 from headstart.reasons import Rejection, Rule
 from headstart.session import CacheFlags, Session
+from headstart.wording import counted
 
 _DEPOT: Final = "@depot"
 _ROOTS: Final = (PackageId("Core", 0), PackageId("Base", 0), PackageId("Main", 0))
@@ -310,7 +311,8 @@ class Examiner:
                 )
         elif found.size != dependency.size:
             yield Rejection(
-                rule=Rule.SOURCE_SIZE, detail=f"{path} has {found.size} bytes, recorded were {dependency.size}"
+                rule=Rule.SOURCE_SIZE,
+                detail=f"{path} has {counted(found.size, 'byte')}, recorded were {dependency.size}",
             )
         elif self._content(path, directory=found.directory) != dependency.crc:
             yield Rejection(rule=Rule.SOURCE_CONTENT, detail=f"the content of {path} has changed")

@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from headstart.errors import ConfigurationError, MissingError, UnavailableError
 from headstart.stratum import PIECE, Sink, check_path, too_long
+from headstart.wording import counted
 
 _LONGEST: Final = 60.0
 _MOST_TALK: Final = 1 << 20
@@ -184,7 +185,7 @@ class HttpStratum:
     def _check_whole(self, path: str, size: int, promised: int) -> None:
         if size != promised:
             raise UnavailableError(
-                f"{self._url}/{path} is cut short: {size} of {promised} bytes came", hint=_HINT
+                f"{self._url}/{path} is cut short: {size} of {counted(promised, 'byte')} came", hint=_HINT
             )
 
     def _body(self, response: http.client.HTTPResponse, path: str, limit: int) -> bytes:
@@ -251,9 +252,9 @@ class _Watched(io.RawIOBase):
         passed = time.monotonic() - self._start
         # The end of an answer is never too slow.
         if size and passed > self._timeout and self._size < passed * self._slowest:
-            raise TimeoutError(f"it comes too slowly, {self._size} bytes in {passed:.0f} s")
+            raise TimeoutError(f"it comes too slowly, {counted(self._size, 'byte')} in {passed:.0f} s")
         if self._size > self._most:
-            raise OSError(f"it does not end, {self._size} bytes came")
+            raise OSError(f"it does not end, {counted(self._size, 'byte')} came")
         return size
 
     def expect(self, limit: int) -> None:

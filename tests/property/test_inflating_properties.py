@@ -76,7 +76,7 @@ def test_every_damage_is_found_as_the_format_finds_it(content: bytes, data: st.D
 @pytest.mark.parametrize(
     ("stored", "limit", "what"),
     [
-        (zlib.compress(b"a" * 100) + b"!", 100, "object X has 1 bytes behind the end of its zlib stream"),
+        (zlib.compress(b"a" * 100) + b"!", 100, "object X has 1 byte behind the end of its zlib stream"),
         (zlib.compress(b"a" * 100)[:-1], 100, "object X is cut short: its zlib stream does not end"),
         (zlib.compress(b"a" * 101), 100, "object X inflates to more than the 100 bytes it should"),
         (b"<html>no</html>", 100, "object X is not a zlib stream "),

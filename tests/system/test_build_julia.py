@@ -350,7 +350,7 @@ def test_packages_and_artifacts_come_from_the_depots(julia: StockJulia, tmp_path
     # A server that nobody can reach, whatever network there is.
     env = environment(julia, JULIA_DEPOT_PATH=str(depot), JULIA_PKG_SERVER="http://127.0.0.1:9")
     said = stopped_when(command(project, stage=stage), env, "compiling with")
-    assert "1 packages and 1 artifacts, as locked" in said
+    assert "1 package and 1 artifact, as locked" in said
     (depot / "artifacts" / artifact / "bin/tool").write_text("#!/bin/sh\nevil\n")
     done = build(project, env, stage=stage)
     said = f"artifact tool of App with tree {artifact} cannot be had"

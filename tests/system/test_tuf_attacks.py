@@ -607,7 +607,7 @@ def test_vulnerability_to_key_compromise_of_fewer_keys_than_the_threshold(site: 
     for signers in (["channel"], ["channel", "channel"], ["channel", "attacker"]):
         repository.add_channel(stolen, *signers)
         repository.publish()
-        site.refused(TrustError, "1 good signatures of the 3 keys that count, it needs 2", repository)
+        site.refused(TrustError, "1 good signature of the 3 keys that count, it needs 2", repository)
     repository.add_channel(stolen, "channel", "channel-1")
     repository.publish()
     assert site.started(repository) == NEW
@@ -624,7 +624,7 @@ def test_vulnerability_to_key_compromise_ends_with_the_key(site: Site) -> None:
     repository.add_channel(site.pointer(repository, NEW, version=3), "channel")
     repository.publish()
     for node in ("node", "without a memory"):
-        site.refused(TrustError, "0 good signatures of the 1 keys", repository, node=node)
+        site.refused(TrustError, "0 good signatures of the 1 key", repository, node=node)
 
 
 def test_vulnerability_to_key_compromise_of_the_repository_key(site: Site) -> None:
@@ -748,19 +748,19 @@ def by_a_stranger(site: Site, repository: Hostile) -> str:
 
 def by_a_key_that_was_taken_away(site: Site, repository: Hostile) -> str:
     repository.put(place_of(said(site, NEW)), signed(said(site, NEW), "channel", "removed"))
-    return "1 good signatures of the 3 keys that count, it needs 2"
+    return "1 good signature of the 3 keys that count, it needs 2"
 
 
 def by_one_of_two(site: Site, repository: Hostile) -> str:
     repository.put(place_of(said(site, NEW)), signed(said(site, NEW), "channel"))
-    return "1 good signatures of the 3 keys that count, it needs 2"
+    return "1 good signature of the 3 keys that count, it needs 2"
 
 
 def by_one_twice(site: Site, repository: Hostile) -> str:
     once = Envelope.from_bytes(signed(said(site, NEW), "channel"), where="it")
     again = replace(once.signatures[0], keyid="another")
     repository.put(place_of(said(site, NEW)), replace(once, signatures=(*once.signatures, again)).to_bytes())
-    return "1 good signatures of the 3 keys that count, it needs 2"
+    return "1 good signature of the 3 keys that count, it needs 2"
 
 
 def signatures_of_another(site: Site, repository: Hostile) -> str:

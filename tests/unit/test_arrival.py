@@ -85,7 +85,7 @@ def test_a_bad_answer_is_written_over_by_a_fresh_one(work: Workplace, bad: bytes
     [
         (b"no zlib stream", "is not a zlib stream"),
         (STORED[:-9], "is cut short"),
-        (STORED + b"!", "1 bytes behind the end"),
+        (STORED + b"!", "1 byte behind the end"),
         (zlib.compress(CONTENT + b"!"), f"more than the {len(CONTENT)} bytes"),
         (zlib.compress(CONTENT[1:]), f"{len(CONTENT) - 1} bytes of content, not {len(CONTENT)}"),
     ],

@@ -765,7 +765,7 @@ def test_from_1_9_on_the_counters_decide(
         if good:
             assert apply(todo, stage, means(install, julia, io.StringIO())).new
         else:
-            with pytest.raises(BuildError, match="still compiles 1 methods"):
+            with pytest.raises(BuildError, match="still compiles 1 method: "):
                 apply(todo, stage, means(install, julia, io.StringIO()))
 
 

@@ -282,7 +282,7 @@ def test_two_people_sign_what_neither_may_alone(desk: Desk) -> None:
         assert "need 2 signatures, and the key directory has 1 of the 2 keys" in desk.error()
     assert desk.run("promote", "jets@testing", "prod", "--request", file) == 0
     assert desk.run("channel", "apply", file) == TrustError.exit_code
-    assert "1 good signatures of the 2 keys" in desk.error()
+    assert "1 good signature of the 2 keys" in desk.error()
     assert main(["channel", "sign", file, "--keys", str(desk.root / "bob"), "--json"]) == 0
     assert desk.run("channel", "apply", file) == 0
     assert desk.pointers()["prod"] == (IDS[1], 3)

@@ -1,6 +1,7 @@
 """``headstart repo create`` and ``headstart publish`` as a user types them."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -298,3 +299,14 @@ def test_words_that_do_not_go_together(yard: Yard, words: list[str], error: type
     assert out == ""
     assert says in err.splitlines()[-1]
     assert yard.place.open(publishing.later()).manifest.revision == 1
+
+
+def test_one_of_anything_has_no_plural(yard: Yard) -> None:
+    for path in (yard.root / "tree").iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (yard.root / "tree/file").write_text("alone")
+    yard.capture.readouterr()
+    assert yard.put() == 0
+    said = yard.capture.readouterr().err
+    assert "1 file read, 1 new object, " in said
+    assert "1 catalog" in said

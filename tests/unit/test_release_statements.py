@@ -202,7 +202,7 @@ def test_a_statement_needs_the_threshold_of_different_keys(said: ReleaseStatemen
         channel_signer(name).keyid for name in ("channel", "channel-2")
     }
     for names in (("channel",), ("channel", "channel"), ("channel", "stranger")):
-        with pytest.raises(TrustError, match="1 good signatures of the 3 keys that count, it needs 2"):
+        with pytest.raises(TrustError, match="1 good signature of the 3 keys that count, it needs 2"):
             believed(said.signed(*(channel_signer(name) for name in names)), said, root)
 
 
@@ -382,7 +382,7 @@ def test_a_statement_is_carried_to_who_must_sign_it(desk: Desk) -> None:
     assert desk.run("channel", "state", f"jets@{OTHER}") == KeyFileError.exit_code
     assert desk.run("channel", "state", f"jets@{OTHER}", "--request", file) == 0
     assert desk.run("channel", "apply", file) == TrustError.exit_code
-    assert "1 good signatures of the 2 keys" in desk.error()
+    assert "1 good signature of the 2 keys" in desk.error()
     assert main(["channel", "sign", file, "--keys", str(desk.root / "bob"), "--json"]) == 0
     assert [each["digest"] for each in desk.said()["statements"]] == [desk.digests[OTHER].hex]
     assert desk.run("channel", "apply", file, "--json") == 0

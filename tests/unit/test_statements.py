@@ -141,7 +141,7 @@ def test_pointers_that_cannot_be_made(changes: dict[str, Any], why: str) -> None
     [
         ({"version": 0}, "version 0"),
         ({"threshold": 0}, "wants 0 signatures"),
-        ({"threshold": 2}, "1 keys wants 2 signatures"),
+        ({"threshold": 2}, "1 key wants 2 signatures"),
         ({"keys": {}}, "0 keys wants 1"),
         ({"keys": {"me": KEY}}, f"the key {KEY.keyid} as 'me'"),
         ({"keys": {key.keyid: key for key in MANY}}, "names 17 keys, more than 16"),
@@ -257,7 +257,7 @@ def test_one_key_under_two_names_counts_once() -> None:
     signed = sign(b"x", payload_type="t", signers=[channel_signer()])
     (first,) = signed.signatures
     twice = replace(signed, signatures=(first, Signature(keyid="other", raw=first.raw)))
-    with pytest.raises(TrustError, match="1 good signatures"):
+    with pytest.raises(TrustError, match="1 good signature"):
         verify(twice, {KEY.keyid: KEY, "other": KEY}, threshold=2, payload_type="t", where="it")
 
 

@@ -25,6 +25,7 @@ from headstart.machine import JuliaInstall
 from headstart.names import Sha256
 from headstart.process import Command, Finished, Runner
 from headstart.release import RELEASE_FILE, ImageRecord, Record, Release
+from headstart.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,14 +167,16 @@ class _Build:
         builder = DepotBuilder(self._shop, means.depots, means.network, means.run, self._log)
         self._step("checking packages and artifacts against the lock's tree hashes")
         packages, (taken, left) = builder.packages(), builder.artifacts()
-        means.console.note(f"           {packages} packages and {len(taken)} artifacts, as locked")
+        means.console.note(
+            f"           {counted(packages, 'package')} and {counted(len(taken), 'artifact')}, as locked"
+        )
         if left:
             names = ", ".join(f"{one.name} of {one.package.name}" for one in left)
             means.console.note(f"           left out, as nothing is fetched on a node: lazy artifacts {names}")
         self._left_out = left
 
     def _precompile(self) -> None:
-        self._step(f"precompiling {len(self._plan.packages)} packages, leaf first")
+        self._step(f"precompiling {counted(len(self._plan.packages), 'package')}, leaf first")
         done = self._means.run(self._shop.precompile(), self._log)
         name = failed_package(done.err)
         package = next((one for one in self._plan.packages if one.name == name), None)

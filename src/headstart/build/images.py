@@ -43,6 +43,7 @@ from headstart.process import Command, Finished
 from headstart.project import Local, Package
 from headstart.release import ImageRecord, Release
 from headstart.script import LAUNCHER_PATH, launcher
+from headstart.wording import counted
 
 T = TypeVar("T")
 ROUNDS: Final = 3
@@ -145,7 +146,7 @@ class ImageBuilder:
                 # A startup environment is of all targets, and what is compiled of it must be of the same text.
                 pending = faulty
         raise BuildError(
-            f"the smoke test of {faulty[0].level} still compiles {len(left[faulty[0]])} methods: "
+            f"the smoke test of {faulty[0].level} still compiles {counted(len(left[faulty[0]]), 'method')}: "
             + "; ".join(line.strip() for line in sorted(left[faulty[0]])[:3]),
             hint="what a script defines itself is compiled at every start: move it into a package; "
             f"the full log is {self._log}",
@@ -168,8 +169,8 @@ class ImageBuilder:
     def _accept(self, left: Mapping[Target, frozenset[str]]) -> None:
         lines = sorted(set().union(*left.values()))
         self._step(
-            f"up to {len(lines)} methods of Julia's own are compiled at each start: Julia brings no code for"
-            f" them, and package images can hold none, such as {lines[0].strip()}"
+            f"at each start up to {counted(len(lines), 'method')} of Julia's own will be compiled: Julia "
+            f"brings no code for them, and package images can hold none, such as {lines[0].strip()}"
         )
 
     def _groups(self, traced: Sequence[Traced]) -> dict[tuple[Package, ...], frozenset[str]]:

@@ -21,6 +21,7 @@ from headstart.release import (
     SystemImage,
 )
 from headstart.script import launcher
+from headstart.wording import counted
 
 IMAGE_FILE = "sys.so"
 STARTUP_FOLDER = "startup"
@@ -118,11 +119,11 @@ class BuildPlan:
         tracked = sum(isinstance(package.source, Tracked) for package in inputs.project.lock.packages)
         local = sum(isinstance(package.source, Local) for package in inputs.project.lock.packages)
         standard = sum(isinstance(package.source, Standard) for package in inputs.project.lock.packages)
-        counts = f"{tracked} packages by tree hash, {local} by path, {standard} of Julia's own"
+        counts = f"{counted(tracked, 'package')} by tree hash, {local} by path, {standard} of Julia's own"
         return (
             f"release    {inputs.settings.name} {self.id}",
             f"path       {self.path}",
-            f"julia      {self.julia} ({len(inputs.julia.files)} files)",
+            f"julia      {self.julia} ({counted(len(inputs.julia.files), 'file')})",
             *_origin_lines(inputs.origin),
             f"lock       {inputs.project.lock_name}: {counts}",
             *_preference_lines(inputs),

@@ -25,6 +25,7 @@ from headstart.keys import load_keys
 from headstart.names import ChannelName
 from headstart.repository import OURS, Action, Channel, Means, Plan, Repository, Tagging, plan, publish
 from headstart.stage import StagedRelease, open_stage
+from headstart.wording import counted
 
 HELP = """\
 Publish a staged release as a new revision of a repository, and with --channel
@@ -109,7 +110,7 @@ def _run_stage(args: argparse.Namespace) -> int:
         console.step(
             f"{staged.fqrn} is at revision {done.revision}: "
             + (
-                f"{done.objects} new objects, {done.stored / 1e6:.1f} MB"
+                f"{counted(done.objects, 'new object')}, {done.stored / 1e6:.1f} MB"
                 if done.plan.changes
                 else "nothing is new"
             )
@@ -138,7 +139,7 @@ def _tagging(args: argparse.Namespace) -> Tagging:
 
 def _talk(console: Console, todo: Plan) -> None:
     for step in todo.steps:
-        size = f" ({step.files} files, {step.size / 1e6:.1f} MB)" if step.size else ""
+        size = f" ({counted(step.files, 'file')}, {step.size / 1e6:.1f} MB)" if step.size else ""
         console.step(f"{step.path}: {_WORDS[step.action]}{size}")
 
 

@@ -153,8 +153,9 @@ def _said(found: Repair, *, would: bool) -> list[str]:
     if found.leftovers:
         lines.append(f"{verb} deleted {counted(len(found.leftovers), 'leftover')} of killed publications")
     if found.reflog is not None:
-        total, added, dropped = len(found.reflog.references), len(found.added), len(found.dropped)
-        lines.append(f"{verb} written the log of references: {total} entries, {added} new, {dropped} dropped")
+        total = counted(len(found.reflog.references), "entry", "entries")
+        added, dropped = len(found.added), len(found.dropped)
+        lines.append(f"{verb} written the log of references: {total}, {added} new, {dropped} dropped")
     if found.resigned:
         lines.append(f"{verb} signed the manifest with the log's checksum")
     return lines or ["nothing to repair"]

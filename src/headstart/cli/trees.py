@@ -319,8 +319,9 @@ def _talk(console: Console, done: TreePublished, args: argparse.Namespace) -> No
     revision = done.manifest.revision + 1 if args.dry_run else done.manifest.revision
     verb = "would be" if args.dry_run else "is"
     console.step(
-        f"{done.manifest.fqrn} {verb} at revision {revision}: {done.read} files read, "
-        f"{done.objects} new objects, {done.stored / 1e6:.1f} MB, {counted(len(done.catalogs), 'catalog')}"
+        f"{done.manifest.fqrn} {verb} at revision {revision}: {counted(done.read, 'file')} read, "
+        f"{counted(done.objects, 'new object')}, {done.stored / 1e6:.1f} MB, "
+        f"{counted(len(done.catalogs), 'catalog')}"
     )
 
 

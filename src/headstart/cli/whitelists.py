@@ -36,6 +36,7 @@ from headstart.repository.whitelists import (
 )
 from headstart.smallfile import read_small
 from headstart.store import NewStorage
+from headstart.wording import counted
 
 _CARRIED = 1 << 16
 """Bytes that a file may have that is carried between the keys."""
@@ -228,7 +229,9 @@ def _talk(renewal: Renewal) -> None:
     console = Console(sys.stderr)
     after = renewal.after
     days = (after.expires - after.issued).days
-    console.step(f"whitelist of {after.fqrn}: for {days} days, until {after.ends:%Y-%m-%d %H:%M} UTC")
+    console.step(
+        f"whitelist of {after.fqrn}: for {counted(days, 'day')}, until {after.ends:%Y-%m-%d %H:%M} UTC"
+    )
     if days > WHITELIST_DAYS:
         console.note(
             f"more than {WHITELIST_DAYS} days: whoever steals a key may be believed that long by nodes "

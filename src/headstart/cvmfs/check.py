@@ -20,7 +20,7 @@ from headstart.cvmfs.examine import examine
 from headstart.cvmfs.examined import Side, between
 from headstart.cvmfs.faults import Fault
 from headstart.cvmfs.rows import Counters, Rows, Statistics
-from headstart.wording import readable
+from headstart.wording import counted, readable
 
 
 def complaints(rows: Rows) -> list[str]:
@@ -95,4 +95,5 @@ def beyond_us(rows: Rows) -> list[str]:
     uses = rows.database.query(
         f"SELECT count(*) FROM catalog WHERE flags & {FLAG_HIDDEN | FLAG_EXTERNAL | FLAG_BIND} <> 0"  # noqa: S608 - a number
     )[0][0]
-    return [f"{rows.where} has {uses} hidden, external or bind-mounted entries"] if uses else []
+    what = "hidden, external or bind-mounted"
+    return [f"{rows.where} has {counted(uses, f'{what} entry', f'{what} entries')}"] if uses else []

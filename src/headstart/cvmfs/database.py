@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any, Final
 
 from headstart.errors import CorruptError
-from headstart.wording import readable
+from headstart.wording import counted, readable
 
 _MAGIC: Final = b"SQLite format 3\0"
 _HEADER_SIZE: Final = 100
@@ -134,7 +134,7 @@ def _text(value: object) -> str:
 
 def _check_header(data: bytes, where: str) -> None:
     if len(data) < _HEADER_SIZE or data[:16] != _MAGIC:
-        raise CorruptError(f"{where} is not a SQLite database ({len(data)} bytes)")
+        raise CorruptError(f"{where} is not a SQLite database ({counted(len(data), 'byte')})")
     if data[18] != 1 or data[19] != 1:
         # The real client aborts on a write-ahead log, so nobody may have published one.
         raise CorruptError(f"{where} is in SQLite's WAL mode, which the format forbids")
@@ -142,7 +142,9 @@ def _check_header(data: bytes, where: str) -> None:
     page = 65536 if page == 1 else page
     pages = int.from_bytes(data[28:32], "big")
     if page < 512 or page & (page - 1) or len(data) % page or (pages and pages * page != len(data)):
-        raise CorruptError(f"{where} has {len(data)} bytes, which is not its {pages} pages of {page}")
+        raise CorruptError(
+            f"{where} has {counted(len(data), 'byte')}, which is not its {pages} pages of {page}"
+        )
     if int.from_bytes(data[56:60], "big") not in (0, _UTF8):
         raise CorruptError(f"{where} is not in UTF-8")
 

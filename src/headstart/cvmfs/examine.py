@@ -29,7 +29,7 @@ from headstart.cvmfs.rowrules import counter_query
 from headstart.cvmfs.rows import COUNTER_NAMES, TABLES, Counters, Nested, Row, Statistics
 from headstart.cvmfs.rowwalk import PARENT, SELF, PathHash, RowWalk
 from headstart.errors import CorruptError
-from headstart.wording import readable
+from headstart.wording import counted, readable
 
 _SCHEMAS: Final = ("2.4", "2.5")
 _CHUNKS: Final = "SELECT md5path_1, md5path_2, offset, size, hash FROM chunks ORDER BY 1, 2, 3, 4"
@@ -100,7 +100,7 @@ class _Examination:
         statistics = self._counters()
         odd = self._walk.odd_names
         if odd:
-            self._add(Code.NAME_NOT_UTF8, odd[0], f"is one of {len(odd)} names not in UTF-8")
+            self._add(Code.NAME_NOT_UTF8, odd[0], f"is one of {counted(len(odd), 'name')} not in UTF-8")
         return Examined(
             mountpoint=root,
             where=database.where,
@@ -181,7 +181,7 @@ class _Examination:
             if fault:
                 self._add(Code.CHUNKS, path, fault)
         if strangers:
-            self._add(Code.CHUNKS, self._mountpoint, f"{strangers} files have chunks, but are not chunked")
+            self._add(Code.CHUNKS, self._mountpoint, f"has chunks of {counted(strangers, 'file')} not chunked")
         for key in self._walk.chunked.keys() - lists.keys():
             self._add(Code.CHUNKS, self._walk.chunked[key][0], "is chunked, and has no chunks")
         self._chunk_lists = lists
@@ -202,7 +202,9 @@ class _Examination:
                 self._add(Code.HARD_LINKS, path, f"is of hard-link group {number}, which spans directories")
             elif first.links != len(members):
                 self._add(
-                    Code.HARD_LINKS, path, f"has link count {first.links} in a group of {len(members)} names"
+                    Code.HARD_LINKS,
+                    path,
+                    f"has link count {first.links} in a group of {counted(len(members), 'name')}",
                 )
             for at, row in members[1:]:
                 chunks = [self._chunk_lists.get((item.md5path_1, item.md5path_2)) for item in (first, row)]
@@ -311,4 +313,4 @@ def _chunk_fault(chunks: list[tuple[Any, ...]], size: Any) -> str:
             return f"its chunk at byte {at} has no digest"
         at += length
     # The real client does not look, and gives a short file (format section 9.4).
-    return "" if at == size else f"its chunks cover {at} of {size} bytes"
+    return "" if at == size else f"its chunks cover {at} of {counted(size, 'byte')}"

@@ -11,6 +11,7 @@ from typing import Final, Self
 
 from headstart.errors import ConfigurationError, CorruptError
 from headstart.names import Fqrn
+from headstart.wording import counted
 
 METAINFO_LIMIT: Final = 1 << 16
 """Bytes of JSON; more than the client can show in ``user.repo_metainfo`` makes no sense."""
@@ -40,7 +41,7 @@ class MetaInfo:
         """
         if len(text) > METAINFO_LIMIT:
             raise ConfigurationError(
-                f"{what} has {len(text)} bytes: meta information may have {METAINFO_LIMIT}",
+                f"{what} has {counted(len(text), 'byte')}: meta information may have {METAINFO_LIMIT}",
                 hint="put the rest where 'url' points to",
             )
         try:
@@ -95,7 +96,7 @@ class MetaInfo:
         text = json.dumps(self.table, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
         if len(text) > METAINFO_LIMIT:
             raise ConfigurationError(
-                f"meta information of {len(text)} bytes is too much: {METAINFO_LIMIT} may be"
+                f"meta information of {counted(len(text), 'byte')} is too much: {METAINFO_LIMIT} may be"
             )
         return text
 

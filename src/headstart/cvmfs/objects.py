@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final, NewType, Self
 
 from headstart.errors import CorruptError, MissingToolError
+from headstart.wording import counted
 
 Revision = NewType("Revision", int)
 """Number of a published state of a repository; grows by one with each."""
@@ -115,7 +116,9 @@ class Digest:
 
     def __post_init__(self) -> None:
         if len(self.raw) != DIGEST_SIZE or self.raw == _ZEROS:
-            raise CorruptError(f"a digest of {len(self.raw)} bytes or of zeros is none: {self.raw.hex()!r}")
+            raise CorruptError(
+                f"a digest of {counted(len(self.raw), 'byte')} or of zeros is none: {self.raw.hex()!r}"
+            )
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -172,7 +175,7 @@ class ObjectName:
         """
         if found != self.digest:
             raise CorruptError(
-                f"object {self.path} does not have the bytes of its name ({size} bytes read)",
+                f"object {self.path} does not have the bytes of its name ({counted(size, 'byte')} read)",
                 hint="the copy is damaged or forged: repair or replace this source",
             )
 
@@ -230,8 +233,8 @@ def check_inflated(size: int, *, ended: bool, behind: int, limit: int, what: str
         CorruptError: too much content, a stream cut short, or bytes behind it.
     """
     if size > limit:
-        raise CorruptError(f"{what} inflates to more than the {limit} bytes it should")
+        raise CorruptError(f"{what} inflates to more than the {counted(limit, 'byte')} it should")
     if not ended:
         raise CorruptError(f"{what} is cut short: its zlib stream does not end")
     if behind:
-        raise CorruptError(f"{what} has {behind} bytes behind the end of its zlib stream")
+        raise CorruptError(f"{what} has {counted(behind, 'byte')} behind the end of its zlib stream")

@@ -23,6 +23,7 @@ from headstart.cvmfs.history import History, Tag
 from headstart.cvmfs.objects import Digest, Kind, ObjectName, Revision, inflate
 from headstart.cvmfs.trust import CATALOG_LIMIT
 from headstart.errors import ConfigurationError, CorruptError, MissingError, UnknownError
+from headstart.wording import counted
 
 Fetch = Callable[[ObjectName], bytes]
 """Reads an object as stored, compared with its name."""
@@ -203,7 +204,9 @@ class PastRoot:
         catalog = Catalog.from_bytes(database, mountpoint=b"")
         said = f"tag {self.tag}" if self.tag else "what names it"
         if self.size and len(database) != self.size:
-            raise CorruptError(f"{what} has {len(database)} bytes, not the {self.size} that {said} gives")
+            raise CorruptError(
+                f"{what} has {counted(len(database), 'byte')}, not the {self.size} that {said} gives"
+            )
         if self.revision is not None and catalog.revision != self.revision:
             raise CorruptError(f"{what} is of revision {catalog.revision}, and {said} gives {self.revision}")
         return catalog, len(database)

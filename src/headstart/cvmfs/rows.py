@@ -44,7 +44,7 @@ from headstart.cvmfs.entry import (
 )
 from headstart.cvmfs.objects import DIGEST_SIZE, Digest
 from headstart.errors import CorruptError
-from headstart.wording import readable
+from headstart.wording import counted, readable
 
 TABLES: Final = frozenset(
     {"properties", "catalog", "chunks", "nested_catalogs", "bind_mountpoints", "statistics"}
@@ -340,4 +340,4 @@ class Rows:
             at += size
         # The real client does not look, and gives a short file (format section 9.4).
         if at != row.size or not found:
-            raise self._refused(row, f"its chunks cover {at} of {row.size} bytes")
+            raise self._refused(row, f"its chunks cover {at} of {counted(row.size, 'byte')}")

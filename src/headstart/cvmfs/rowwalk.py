@@ -29,7 +29,7 @@ from headstart.cvmfs.faults import Code, Fault
 from headstart.cvmfs.rowrules import DIRECTORY, PLAIN, REGULAR, RULES, TYPE_MASK, VARIANT, rule_bits
 from headstart.cvmfs.rows import LINKS_MASK
 from headstart.errors import CorruptError
-from headstart.wording import readable
+from headstart.wording import counted, readable
 
 PARENT: Final = "WHERE parent_1=? AND parent_2=?"
 SELF: Final = "WHERE md5path_1=? AND md5path_2=?"
@@ -98,7 +98,11 @@ class RowWalk:
             self._names(path, rows)
             directories = self._directory(path, odd.get(key, ()), waiting)
             if links != 2 + directories and path not in self.mountpoints:
-                self._add(Code.LINK_COUNT, path, f"has link count {links}, but {directories} directories in it")
+                self._add(
+                    Code.LINK_COUNT,
+                    path,
+                    f"has link count {links}, but {counted(directories, 'directory', 'directories')} in it",
+                )
         return reached
 
     def _odd_rows(self, root: int) -> Mapping[PathHash, list[tuple[Any, ...]]]:
@@ -190,7 +194,9 @@ class RowWalk:
             if not below:
                 return
             self._add(
-                Code.MOUNTPOINT, path, f"is where a catalog is mounted, and {below} rows lie below it here"
+                Code.MOUNTPOINT,
+                path,
+                f"is where a catalog is mounted, with {counted(below, 'row')} below it here",
             )
             self.mountpoints.add(path)
         waiting.append((path, links))
@@ -246,7 +252,9 @@ class RowWalk:
         ]
         some = f": {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}" if names else ""
         self._add(
-            Code.ROW_UNREACHABLE, self._mountpoint, f"{missing} rows cannot be reached from the root{some}"
+            Code.ROW_UNREACHABLE,
+            self._mountpoint,
+            f"{counted(missing, 'row')} cannot be reached from the root{some}",
         )
 
 

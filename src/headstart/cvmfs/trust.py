@@ -35,7 +35,7 @@ from headstart.cvmfs.signature import (
 from headstart.cvmfs.whitelist import WHITELIST_FILE, Whitelist
 from headstart.errors import CorruptError, TrustError
 from headstart.names import Fqrn
-from headstart.wording import readable
+from headstart.wording import counted, readable
 
 CATALOG_LIMIT: Final = 1 << 28
 """Bytes that a catalog may inflate to here; the format's guidance is a tenth of it."""
@@ -280,7 +280,7 @@ def _open(name: ObjectName, stored: bytes, *, size: int | None, mountpoint: byte
     limit = CATALOG_LIMIT if size is None else min(size, CATALOG_LIMIT)
     database = inflate(stored, limit=limit, what=what)
     if size is not None and len(database) != size:
-        raise CorruptError(f"{what} has {len(database)} bytes, not the {size} it should")
+        raise CorruptError(f"{what} has {counted(len(database), 'byte')}, not the {size} it should")
     return Catalog.from_bytes(database, mountpoint=mountpoint)
 
 

@@ -8,6 +8,7 @@ from headstart.doctor.finding import Finding, good, note, problem, warning
 from headstart.microarchitecture import LEVELS
 from headstart.nodefacts import Facts, Fuse, Namespaces, Place, Processors, Silence, Surroundings
 from headstart.script import DROPPED
+from headstart.wording import counted
 
 _MACHINES: Final = ("x86_64", "aarch64")
 _LEAST_FREE: Final = 100_000_000
@@ -233,13 +234,17 @@ def _disk(found: Place) -> Finding:
             "disk", f"{text}: not enough for a release", f"make room below {found.path}, or {_ELSEWHERE}"
         )
     if few and found.free_files < _LEAST_FILES:
-        return problem("disk", f"{found.free_files} files may still be made", f"delete some, or {_ELSEWHERE}")
+        return problem(
+            "disk", f"{counted(found.free_files, 'file')} may still be made", f"delete some, or {_ELSEWHERE}"
+        )
     if found.free < _LITTLE_FREE:
         return warning(
             "disk", f"{text}: little for a release", f"make room below {found.path}, or {_ELSEWHERE}"
         )
     if few and found.free_files < _LITTLE_FILES:
-        return warning("disk", f"{found.free_files} files may still be made", f"delete some, or {_ELSEWHERE}")
+        return warning(
+            "disk", f"{counted(found.free_files, 'file')} may still be made", f"delete some, or {_ELSEWHERE}"
+        )
     if found.kind in ("tmpfs", "ramfs"):
         return note("disk", f"{text}: it is the node's memory that it fills")
     return good("disk", text)

@@ -39,7 +39,7 @@ from headstart.releasestatement import STATEMENT_LIMIT, ReleaseStatement, read_s
 from headstart.repository.create import small_file
 from headstart.repository.state import Repository, Settings
 from headstart.store import Transaction
-from headstart.wording import readable
+from headstart.wording import counted, readable
 
 CHANNELS: Final = b"/channels"
 _ENDING: Final = ".json"
@@ -190,8 +190,8 @@ def enough_signers(keys: RepositoryKeys, root: Root) -> tuple[Ed25519Signer, ...
     good = signers_at_hand(keys, root)
     if len(good) < root.threshold:
         raise KeyFileError(
-            f"channels and releases of {root.fqrn} need {root.threshold} signatures, and the key directory has "
-            f"{len(good)} of the {len(root.keys)} keys",
+            f"channels and releases of {root.fqrn} need {counted(root.threshold, 'signature')}, and the key "
+            f"directory has {len(good)} of the {counted(len(root.keys), 'key')}",
             hint="let the others sign: headstart promote STACK@WHICH CHANNEL --request FILE",
         )
     return good

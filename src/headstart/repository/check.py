@@ -35,6 +35,7 @@ from headstart.repository.states import Reader, Root, States
 from headstart.snapshot import HISTORY_LIMIT, METAINFO_LIMIT, fetch_object, stored_limit
 from headstart.store import Store
 from headstart.stratum import Stratum
+from headstart.wording import counted
 
 _TXN: Final = "data/txn/"
 _MOST_HISTORIES: Final = 100_000
@@ -180,9 +181,8 @@ class _Check:
                 if first:
                     report.add(Code.OBJECT_MISSING, name.path, "is missing, and the manifest names it")
                 else:
-                    steps = len(seen) - 1
-                    word = "step" if steps == 1 else "steps"
-                    report.add(Code.HISTORY_ENDS, HISTORY, f"goes back {steps} {word}: {digest} is gone")
+                    steps = counted(len(seen) - 1, "step")
+                    report.add(Code.HISTORY_ENDS, HISTORY, f"goes back {steps}: {digest} is gone")
                 break
             except CorruptError as error:
                 report.add(Code.OBJECT_DAMAGED, name.path, error.message)
@@ -289,7 +289,11 @@ class _Check:
         report = self._report
         if count and self._states.complete:
             report.orphans, report.orphan_bytes = count, size
-            report.add(Code.ORPHANS, "data", f"has {count} objects of {size} bytes that nothing names")
+            report.add(
+                Code.ORPHANS,
+                "data",
+                f"has {counted(count, 'object')} of {counted(size, 'byte')} that nothing names",
+            )
 
     def _predecessors(self, collected: set[Key], *, collectable: bool) -> None:
         """A Stratum 1 goes back through them from its second snapshot on (format section 9.2)."""
@@ -307,8 +311,9 @@ class _Check:
             self._report.add(
                 Code.PREDECESSOR_COLLECTED,
                 nested[0],
-                f"is one of {len(nested)} places of nested catalogs whose predecessor was collected: a Stratum "
-                "1 that was away for longer than states are kept needs a new first snapshot",
+                f"is one of {counted(len(nested), 'place')} of nested catalogs whose predecessor "
+                "was collected: a Stratum 1 that was away for longer than states are kept needs a new first "
+                "snapshot",
             )
 
     def _explain(self, faults: dict[Key, tuple[Code, str]]) -> None:

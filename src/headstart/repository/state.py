@@ -28,7 +28,7 @@ from headstart.keys import RepositoryKeys
 from headstart.names import Fqrn
 from headstart.repository.replica import OBJECT_LIMIT, read_object, refuse_replica
 from headstart.store import Store, Transaction, present_files
-from headstart.wording import readable
+from headstart.wording import counted, readable
 
 _DAY: Final = 86400
 
@@ -137,11 +137,13 @@ class Repository:
             return None
         if isinstance(entry, ChunkedFile):
             if entry.size > limit:
-                raise CorruptError(f"{readable(path)} in {self.fqrn} has {entry.size} bytes, more than {limit}")
+                raise CorruptError(
+                    f"{readable(path)} in {self.fqrn} has {counted(entry.size, 'byte')}, more than {limit}"
+                )
             parts = ((chunk.digest, Kind.CHUNK, chunk.size) for chunk in entry.chunks)
             return b"".join(self._part(part, entry.compression, path) for part in parts)
         if not isinstance(entry, File) or entry.size > limit:
-            raise CorruptError(f"{readable(path)} in {self.fqrn} is no file of up to {limit} bytes")
+            raise CorruptError(f"{readable(path)} in {self.fqrn} is no file of up to {counted(limit, 'byte')}")
         return self._part((entry.digest, Kind.FILE, entry.size), entry.compression, path)
 
     def _part(self, part: tuple[Digest, Kind, int], compression: Compression, path: bytes) -> bytes:
@@ -151,7 +153,9 @@ class Repository:
             stored if compression is Compression.NONE else inflate(stored, limit=size, what=readable(path))
         )
         if len(content) != size:
-            raise CorruptError(f"{readable(path)} in {self.fqrn} has {len(content)} bytes instead of {size}")
+            raise CorruptError(
+                f"{readable(path)} in {self.fqrn} has {counted(len(content), 'byte')} instead of {size}"
+            )
         return content
 
     def history(self) -> History:

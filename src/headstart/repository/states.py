@@ -24,7 +24,7 @@ from headstart.parallel import in_parallel
 from headstart.repository.report import Report
 from headstart.snapshot import fetch_object, stored_limit
 from headstart.stratum import Stratum
-from headstart.wording import readable
+from headstart.wording import counted, readable
 
 _WORKERS: Final = 4
 
@@ -120,7 +120,7 @@ class States:
             )
             return None
         if size and len(data) != size:
-            text = f"has a catalog of {len(data)} bytes, and whoever names it says {size}"
+            text = f"has a catalog of {counted(len(data), 'byte')}, and whoever names it says {size}"
             report.add(Code.CATALOG_SIZE, mountpoint, text, label)
         try:
             database = open_database(data, mountpoint)
@@ -177,9 +177,8 @@ class Reader:
             if known is content:
                 tasks.append(content)
             elif known != content:
-                text = (
-                    f"has {known.size} bytes in one row and {content.size}, or another compression, in another"
-                )
+                known_size = counted(known.size, "byte")
+                text = f"has {known_size} in one row and {content.size}, or another compression, in another"
                 self._faults.setdefault(content.key, (Code.OBJECT_SIZE, text))
         tasks.sort(key=lambda task: -task.size)
         in_parallel(tasks, self._object, workers=_WORKERS)
@@ -192,7 +191,7 @@ class Reader:
             plain = compression is Compression.NONE
             content = stored if plain else inflate(stored, limit=task.size, what=name.path)
             if len(content) != task.size:
-                raise CorruptError(f"{name} has {len(content)} bytes of content, not {task.size}")
+                raise CorruptError(f"{name} has {counted(len(content), 'byte')} of content, not {task.size}")
         except MissingError:
             self._note(task.key, Code.OBJECT_MISSING, f"is stored in {name}, which is missing")
         except UnavailableError as error:
