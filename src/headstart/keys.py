@@ -126,6 +126,10 @@ def create_channel_key(directory: str, fqrn: Fqrn, name: str) -> Ed25519Signer:
         os.makedirs(directory, mode=0o700, exist_ok=True)
         _write_new(path, _private_pem(key), 0o600)
     except FileExistsError as error:
+        if not os.path.isdir(directory):
+            raise KeyFileError(
+                f"{directory} is no directory", hint="name one that keys can be put into"
+            ) from error
         raise KeyFileError(f"{path} is there already", hint="keys are never overwritten") from error
     except OSError as error:
         raise KeyFileError(f"cannot write keys to {directory}: {error.strerror}") from error

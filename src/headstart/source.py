@@ -96,6 +96,10 @@ def parse(text: str, site_of: Callable[[Fqrn | None], Site] = no_site) -> Source
             f"cannot read {text[:200]}: the working directory is not there any more",
             hint="name an absolute path",
         ) from error
+    if os.path.exists(root) and not os.path.isdir(root):
+        raise StorageError(
+            f"{root} is no directory", hint="name the repository's storage, or where it is mounted"
+        )
     if not os.path.isdir(root):
         raise StorageError(f"there is no directory {root}", hint="check the path, or mount the repository")
     if not os.access(root, os.X_OK):

@@ -46,6 +46,9 @@ from publishing import FQRN, NOW, Place, new_repository, write_stage
 __all__ = ["quick_disk"]
 DAY = timedelta(days=1)
 IDS = ("0123456789abcdef", "fedcba9876543210")
+MANY = [
+    word for number in range(16) for word in ("--add", simulator.channel_signer(f"{number}").public.raw.hex())
+]
 JETS, PROD, TESTING = StackName("jets"), ChannelName("prod"), ChannelName("testing")
 
 
@@ -170,6 +173,7 @@ def _listed(desk: Desk) -> str:
         (["channel", "keys", "--add", "xyz"], KeyFileError, "no public channel key"),
         (["channel", "keys", "--threshold", "2"], ConfigurationError, "no pointer can have 2 signatures"),
         (["channel", "keys", "--days", "0"], ConfigurationError, "--days 0"),
+        (["channel", "keys", *MANY], ConfigurationError, "17 channel keys, more than 16; --remove some"),
         (["channel", "keys", "--request", "file"], ConfigurationError, "nothing is to be changed"),
         (["channel", "apply", "/no/such/file"], Error, "there is no file to sign /no/such/file"),
     ],
@@ -246,6 +250,29 @@ def test_channels_are_renewed_when_half_of_their_time_is_over(past: Desk) -> Non
         assert [step.pointer.version for step in steps] == versions
         assert [str(step.pointer.release) for step in steps] == [IDS[0], IDS[1]]
         past.apply(lambda repository, now=now: plan_renewal(repository, Terms(), now), now)  # type: ignore[misc]  # bound by a default
+
+
+def test_words_that_are_said_twice_count_once(desk: Desk) -> None:
+    public = simulator.channel_signer("next").public
+    assert desk.run("channel", "keys", *["--add", public.raw.hex()] * 2, "--json") == 0
+    assert len(desk.said()["keys"]) == 2
+    assert desk.run("channel", "keys", "--remove", public.keyid, "--remove", public.keyid[:9], "--json") == 0
+    assert len(desk.said()["keys"]) == 1
+
+
+def test_a_file_in_place_of_a_directory_for_keys(desk: Desk) -> None:
+    (desk.root / "file").touch()
+    words = ["channel", "new-key", str(FQRN), "alice", "--keys", str(desk.root / "file")]
+    assert main(words) == KeyFileError.exit_code
+    assert "file is no directory; name one" in desk.error()
+
+
+def test_renewal_without_a_channel_says_so(quick_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    publishing.copy_keys(quick_disk / "keys")
+    new_repository(quick_disk / "storage", now=publishing.later() - timedelta(minutes=1))
+    desk = Desk(quick_disk, Place(quick_disk / "storage"), capsys)
+    assert desk.run("channel", "renew") == 0
+    assert f"{FQRN} has no channels" in capsys.readouterr().err
 
 
 def test_renewal_as_a_command(desk: Desk) -> None:

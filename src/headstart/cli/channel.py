@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from headstart.bundle import Bundle
@@ -35,7 +36,7 @@ from headstart.repository import Repository
 from headstart.repository.channelkeys import KeyChange, KeyPlan, bundle_keys, plan_keys
 from headstart.repository.channels import channels_of, enough_signers
 from headstart.repository.create import ROOT_DAYS
-from headstart.repository.pointing import bundle_at_hand, plan_renewal, plan_stating
+from headstart.repository.pointing import Pointing, bundle_at_hand, plan_renewal, plan_stating
 from headstart.repository.statements import publish_statements
 
 HELP = "Keys of channels, and signing: 'headstart channel VERB --help' explains a verb."
@@ -138,7 +139,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _renew(args: argparse.Namespace) -> int:
     terms = terms_of(args, renew=args.all)
-    return perform(args, lambda repository, now: plan_renewal(repository, terms, now))
+
+    def plan(repository: Repository, now: datetime) -> Sequence[Pointing]:
+        steps = plan_renewal(repository, terms, now)
+        if not steps:
+            Console(sys.stderr).step(f"{repository.fqrn} has no channels")
+        return steps
+
+    return perform(args, plan)
 
 
 def _state(args: argparse.Namespace) -> int:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from headstart.bundle import Bundle, Unsigned
-from headstart.channel import Root
+from headstart.channel import MOST_KEYS, Root
 from headstart.cvmfs.signing import Signer
 from headstart.ed25519 import Ed25519PublicKey
 from headstart.errors import ConfigurationError, UnknownError
@@ -72,12 +72,16 @@ def plan_keys(repository: Repository, change: KeyChange, now: datetime) -> KeyPl
     state = channels_of(repository)
     before = state.root
     keys = dict(before.keys)
-    for key in change.add:
+    for key in dict.fromkeys(change.add):
         if key.keyid in keys:
             raise ConfigurationError(f"{key.keyid} is a channel key of {before.fqrn} already")
         keys[key.keyid] = key
-    for start in change.remove:
-        del keys[find_key(before, start)]
+    for start in dict.fromkeys(find_key(before, start) for start in change.remove):
+        del keys[start]
+    if len(keys) > MOST_KEYS:
+        raise ConfigurationError(
+            f"{before.fqrn} would have {len(keys)} channel keys, more than {MOST_KEYS}", hint="--remove some"
+        )
     threshold = before.threshold if change.threshold is None else change.threshold
     if not 1 <= threshold <= len(keys):
         wanted = counted(threshold, "signature")

@@ -90,7 +90,9 @@ class Synchronization:
         try:
             self._put(Spot(tree.at, os.fsencode(tree.directory), top_of(tree.directory)))
         except OSError as error:
-            raise StorageError(f"cannot read {readable(error.filename)}: {error.strerror}") from error
+            raise StorageError(
+                f"cannot read {readable(os.fsencode(error.filename or tree.directory))}: {error.strerror}"
+            ) from error
 
     def _put(self, spot: Spot) -> None:
         tree = self._tree
