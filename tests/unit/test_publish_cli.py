@@ -301,6 +301,20 @@ def test_words_that_do_not_go_together(yard: Yard, words: list[str], error: type
     assert yard.place.open(publishing.later()).manifest.revision == 1
 
 
+def test_a_tree_with_the_keys_or_the_storage_in_it_is_refused(yard: Yard) -> None:
+    (yard.root / "tree/link").symlink_to(yard.root)
+    for tree, error in (
+        (yard.root, KeyFileError),
+        (yard.root / "keys", KeyFileError),
+        (yard.root / "storage", StorageError),
+        (yard.root / "storage/..", KeyFileError),
+    ):
+        assert yard.say("--tree", str(tree), "--at", "/x", "--dry-run") == error.exit_code
+        assert "keep them outside" in yard.capture.readouterr().err
+    assert yard.say("--tree", str(yard.root / "none"), "--at", "/x") == StorageError.exit_code
+    assert f"cannot read {yard.root}/none: No such file" in yard.capture.readouterr().err
+
+
 def test_one_of_anything_has_no_plural(yard: Yard) -> None:
     for path in (yard.root / "tree").iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -15,7 +15,7 @@ from headstart.console import Console
 from headstart.cvmfs.balance import Weights
 from headstart.cvmfs.dirtab import DIRTAB_LIMIT, pathspec
 from headstart.cvmfs.entry import valid_path
-from headstart.errors import ConfigurationError, ImmutableError, StorageError
+from headstart.errors import ConfigurationError, ImmutableError, KeyFileError, StorageError
 from headstart.ingest import Recipe
 from headstart.repository import (
     OURS,
@@ -179,6 +179,8 @@ def run_tree(args: argparse.Namespace, env: Mapping[str, str], tagging: Tagging)
     now = datetime.now(UTC)
     console = Console(sys.stderr)
     at = path_of(args.at if args.delete is None else args.delete)
+    if args.tree is not None:
+        _refuse_secrets(args)
     target = target_of(args)
     means = Means(recipe=_recipe(args), tagging=tagging)
     if args.delete is not None:
@@ -191,6 +193,17 @@ def run_tree(args: argparse.Namespace, env: Mapping[str, str], tagging: Tagging)
     else:
         sys.stdout.write(f"{done.manifest.revision}\n")
     return 0
+
+
+def _refuse_secrets(args: argparse.Namespace) -> None:
+    """Refuse a tree with the keys in it, which everybody could read then, or with the storage."""
+    tree = os.path.realpath(args.tree)
+    for place, what, error in (
+        (args.keys, "the keys are", KeyFileError),
+        (None if in_bucket(args.storage) else args.storage, "the storage is", StorageError),
+    ):
+        if place is not None and os.path.commonpath((tree, os.path.realpath(place))) == tree:
+            raise error(f"{what} in {args.tree}, at {place}", hint="keep them outside of what is published")
 
 
 def path_of(word: str) -> bytes:
