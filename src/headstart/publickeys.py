@@ -10,12 +10,13 @@ from headstart.names import Fqrn
 from headstart.smallfile import read_small
 
 KEYS_DIRECTORIES: Final = ("/etc/cvmfs/keys",)
-_LIMIT: Final = 1 << 16
+KEY_LIMIT: Final = 1 << 16
+"""Bytes that a key, or a certificate, may have."""
 
 
 def read_key_file(path: str) -> bytes:
     """A small file, or a ``KeyFileError`` that says why not."""
-    return read_small(path, what="key file", limit=_LIMIT, error=KeyFileError)
+    return read_small(path, what="key file", limit=KEY_LIMIT, error=KeyFileError)
 
 
 def find_public_keys(

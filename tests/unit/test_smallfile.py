@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from headstart.cli import main
-from headstart.errors import KeyFileError, StorageError
+from headstart.errors import ConfigurationError, Error, KeyFileError, StorageError
 from headstart.publickeys import read_key_file
 from headstart.smallfile import read_small
-from publishing import copy_keys
+from publishing import copy_keys, new_repository
 
 Capture = pytest.CaptureFixture[str]
 
@@ -51,3 +51,25 @@ def test_files_on_the_command_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{what} {file}" in line
     assert says in line
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "says"),
+    [
+        (
+            ["--revoke", "zz"],
+            KeyFileError,
+            "zz is neither the file of a certificate nor a fingerprint",
+        ),
+        (["--add-certificate", "/none"], KeyFileError, "there is no certificate /none"),
+        (["--published", "--days", "0"], ConfigurationError, "--days is of a new whitelist"),
+    ],
+)
+def test_what_a_new_whitelist_is_to_say(
+    capsys: Capture, tmp_path: Path, words: list[str], error: type[Error], says: str
+) -> None:
+    keys = copy_keys(tmp_path / "keys")
+    new_repository(tmp_path / "storage")
+    place = ["--storage", str(tmp_path / "storage"), "--keys", str(keys)]
+    assert main(["repo", "resign", *place, *words]) == error.exit_code
+    assert says in capsys.readouterr().err

@@ -14,7 +14,7 @@ from headstart.console import Console
 from headstart.cvmfs.renewal import WHITELIST_DAYS, Renewal, Request, Terms, entries_of
 from headstart.cvmfs.signature import LETTER_LIMIT, CertificateFingerprint, Letter
 from headstart.cvmfs.trust import MasterKeys
-from headstart.errors import ConfigurationError, StorageError
+from headstart.errors import ConfigurationError, KeyFileError, StorageError
 from headstart.keys import (
     create_successor,
     load_keys,
@@ -148,7 +148,7 @@ def _resign(args: argparse.Namespace) -> int:
 
 
 def _check_words(args: argparse.Namespace) -> None:
-    terms = [name for name in ("days", "add_certificate", "revoke") if getattr(args, name)]
+    terms = [name for name in ("days", "add_certificate", "revoke") if getattr(args, name) not in (None, [])]
     if (args.sign or args.apply or args.published) and terms:
         raise ConfigurationError(
             f"--{terms[0].replace('_', '-')} is of a new whitelist, and none is made here",
@@ -171,6 +171,11 @@ def _terms(args: argparse.Namespace, letters: Letters) -> Terms:
         if given is not None:
             revoke.append(given)
             continue
+        if not os.path.exists(word):
+            raise KeyFileError(
+                f"--revoke {word} is neither the file of a certificate nor a fingerprint",
+                hint="the present ones: headstart repo resign --dry-run",
+            )
         certificate = read_certificate(word)
         revoke += entries_of(certificate, letters.whitelist) or (certificate.fingerprint(algorithm),)
     days = WHITELIST_DAYS if args.days is None else args.days
