@@ -22,7 +22,15 @@ from headstart.cli import main
 from headstart.cvmfs.objects import Revision
 from headstart.cvmfs.past import ByRevision, ByTag
 from headstart.cvmfs.renewal import Terms as WhitelistTerms
-from headstart.errors import ConfigurationError, CorruptError, Error, KeyFileError, TrustError, UnknownError
+from headstart.errors import (
+    ConfigurationError,
+    CorruptError,
+    Error,
+    KeyFileError,
+    StorageError,
+    TrustError,
+    UnknownError,
+)
 from headstart.names import ChannelName, ReleaseId, StackName
 from headstart.reference import DigestPrefix, Reference
 from headstart.repository import Channel, Repository, adding, change_tags, publish, removing, roll_back
@@ -273,6 +281,13 @@ def test_renewal_without_a_channel_says_so(quick_disk: Path, capsys: pytest.Capt
     desk = Desk(quick_disk, Place(quick_disk / "storage"), capsys)
     assert desk.run("channel", "renew") == 0
     assert f"{FQRN} has no channels" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["promote", "jets@testing", "prod"], ["channel", "keys", "--days", "30"]])
+def test_a_request_that_cannot_be_written_is_all_that_is_said(desk: Desk, words: list[str]) -> None:
+    assert desk.run(*words, "--request", str(desk.root / "none/request")) == StorageError.exit_code
+    (line,) = desk.capture.readouterr().err.splitlines()
+    assert line.startswith("headstart: cannot write ")
 
 
 def test_renewal_as_a_command(desk: Desk) -> None:

@@ -212,9 +212,7 @@ def _keys(args: argparse.Namespace) -> int:
 
     if args.request is not None or args.dry_run:
         bundle = make(Repository.open(store, keys, now))
-        if bundle is not None:
-            _talk_keys(console, made[0])
-        write_request(args, console, bundle)
+        write_request(args, console, bundle, lambda: _talk_keys(console, made[0]))
     else:
         manifest = publish_statements((store, keys), make, now, lambda _: _talk_keys(console, made[0]))
         console.step(f"{keys.fqrn} is at revision {manifest.revision}")

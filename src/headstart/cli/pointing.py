@@ -105,11 +105,9 @@ def carry_out(
     if args.request is not None or args.dry_run:
         repository = Repository.open(store, keys, now)
         bundle = make(repository)
-        if bundle is not None:
-            if args.request is None:
-                prove(repository, bundle, now)
-            announce()
-        write_request(args, console, bundle)
+        if bundle is not None and args.request is None:
+            prove(repository, bundle, now)
+        write_request(args, console, bundle, announce)
         revision = repository.manifest.revision
     else:
         revision = publish_statements((store, keys), make, now, announce).revision
@@ -202,15 +200,27 @@ def stated_json(statement: ReleaseStatement) -> dict[str, Any]:
     }
 
 
-def write_request(args: argparse.Namespace, console: Console, bundle: Bundle | None) -> None:
-    """Write the file for others to sign, where ``--request`` asks for one, and say what to do with it."""
+def write_request(
+    args: argparse.Namespace, console: Console, bundle: Bundle | None, announce: Callable[[], None]
+) -> None:
+    """Write the file for others to sign, if ``--request`` asks for one, and say what is to be done.
+
+    Args:
+        args: with ``request`` and ``dry_run``.
+        console: where to talk.
+        bundle: what is to be signed; None for nothing, and then it has been said.
+        announce: says what is to be signed.
+    """
     path = args.request
-    if path is None:
-        return
     if bundle is None:
-        console.step(f"nothing is to be signed, so {path} is not written")
-    elif not args.dry_run:
+        if path is not None:
+            console.step(f"nothing is to be signed, so {path} is not written")
+        return
+    written = path is not None and not args.dry_run
+    if written:
         write_bundle(path, bundle)
+    announce()
+    if written:
         what = counted(len(bundle.statements), "statement")
         console.step(f"wrote {path} with {what} to be signed by others:")
         console.step(f"  headstart channel sign {path} --keys KEYDIR")
