@@ -29,7 +29,7 @@ LAYERS = (
      "memory", "objectfiles", "smallfiles", "workbench", "workshop",
      "crew", "webserver",
      "bucket", "lease", "s3store",
-     "holders", "holdername", "locking", "leases", "ownership", "usage", "neighbours", "smallfile"},
+     "holders", "holdername", "locking", "leases", "ownership", "usage", "neighbours", "namedfile"},
     # 4 verbs
     {"build", "repository", "hydrate", "launch", "inspect", "demo", "init", "explain", "diff", "status",
      "doctor",
@@ -55,7 +55,7 @@ NODE = {
     "cli.doctor", "clock", "memory", "channelhistory", "cli.history",
      "launchfiles", "holders", "holdername", "locking", "leases", "ownership", "usage", "neighbours", "prune",
      "cachecheck", "cli.cache", "releasestatement", "wording",
-    "smallfile",
+    "namedfile",
 }  # fmt: skip
 
 PURE_FORBIDDEN_MODULES = {

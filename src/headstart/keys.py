@@ -24,9 +24,9 @@ from headstart.cvmfs.signature import Certificate
 from headstart.cvmfs.signing import Ed25519Signer, RsaSigner, Signer
 from headstart.cvmfs.trust import MasterKeys
 from headstart.errors import ConfigurationError, CorruptError, KeyFileError
+from headstart.namedfile import read_named
 from headstart.names import Fqrn
 from headstart.publickeys import KEY_LIMIT, read_key_file
-from headstart.smallfile import read_small
 from headstart.tokens import PREFIX, TokenSigner
 
 _BITS: Final = 2048
@@ -179,7 +179,7 @@ def read_certificate(path: str) -> Certificate:
         KeyFileError: it is missing, or no certificate with an RSA key.
     """
     try:
-        data = read_small(path, what="certificate", limit=KEY_LIMIT, error=KeyFileError)
+        data = read_named(path, what="certificate", limit=KEY_LIMIT, error=KeyFileError)
         return Certificate.from_pem(data, what=path)
     except CorruptError as error:
         raise KeyFileError(error.message) from error

@@ -6,8 +6,8 @@ from typing import Final
 
 from headstart.cvmfs.trust import MasterKeys
 from headstart.errors import CorruptError, KeyFileError
+from headstart.namedfile import read_named
 from headstart.names import Fqrn
-from headstart.smallfile import read_small
 
 KEYS_DIRECTORIES: Final = ("/etc/cvmfs/keys",)
 KEY_LIMIT: Final = 1 << 16
@@ -16,7 +16,7 @@ KEY_LIMIT: Final = 1 << 16
 
 def read_key_file(path: str) -> bytes:
     """A small file, or a ``KeyFileError`` that says why not."""
-    return read_small(path, what="key file", limit=KEY_LIMIT, error=KeyFileError)
+    return read_named(path, what="key file", limit=KEY_LIMIT, error=KeyFileError)
 
 
 def find_public_keys(

@@ -24,11 +24,11 @@ from headstart.console import Console
 from headstart.cvmfs.signing import Ed25519Signer, Signer
 from headstart.errors import KeyFileError, StorageError
 from headstart.keys import load_channel_keys, load_master_key
+from headstart.namedfile import read_named
 from headstart.releasestatement import ReleaseStatement
 from headstart.repository import Repository
 from headstart.repository.pointing import Pointing
 from headstart.repository.statements import Proven, prove, publish_statements
-from headstart.smallfile import read_small
 from headstart.wording import counted
 
 
@@ -61,7 +61,7 @@ def add_carrying(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def _read(path: str) -> Bundle:
-    data = read_small(path, what="file to sign", limit=BUNDLE_LIMIT, error=StorageError)
+    data = read_named(path, what="file to sign", limit=BUNDLE_LIMIT, error=StorageError)
     return Bundle.from_bytes(data, where=path)
 
 

@@ -14,10 +14,10 @@ from headstart.cvmfs.manifest import Manifest
 from headstart.cvmfs.metainfo import METAINFO_LIMIT, MetaInfo
 from headstart.errors import ConfigurationError, StorageError
 from headstart.keys import load_keys, load_public
+from headstart.namedfile import read_named
 from headstart.repository.meta import MetaPlan, change_meta, plan_meta
 from headstart.repository.serverinfo import INFO, plan_info, write_info
 from headstart.repository.state import Repository
-from headstart.smallfile import read_small
 from headstart.snapshot import Snapshot
 from headstart.wording import counted
 
@@ -165,7 +165,7 @@ def _given(file: str | None) -> MetaInfo | None:
     if file is None:
         return None
     if file != "-":
-        content = read_small(file, what="file of meta information", limit=METAINFO_LIMIT, error=StorageError)
+        content = read_named(file, what="file of meta information", limit=METAINFO_LIMIT, error=StorageError)
         return MetaInfo.parse(content, what=file)
     try:
         # One byte more than may be.

@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import Final
 
 from headstart.errors import ConfigurationError, MissingToolError
+from headstart.namedfile import read_named
 from headstart.s3place import PUBLIC_READ, SCHEME, S3Access, S3Place, Surroundings, acl_of, parse_s3_config
-from headstart.smallfile import read_small
 from headstart.source import BucketSource, StorageSource
 from headstart.store import DirectoryStore, NewStorage
 from headstart.stratum import DirectoryStratum, StorageStratum, Stratum
@@ -94,7 +94,7 @@ def open_storage(text: str, env: Mapping[str, str], config: str | None = None) -
 
 def _read(file: str) -> str:
     try:
-        return read_small(file, what="s3.conf", limit=_LIMIT, error=ConfigurationError).decode()
+        return read_named(file, what="s3.conf", limit=_LIMIT, error=ConfigurationError).decode()
     except ValueError as error:
         raise ConfigurationError(f"cannot read the s3.conf {file}: {error}") from error
 

@@ -17,6 +17,7 @@ from headstart.cvmfs.dirtab import DIRTAB_LIMIT, pathspec
 from headstart.cvmfs.entry import valid_path
 from headstart.errors import ConfigurationError, ImmutableError, KeyFileError, StorageError
 from headstart.ingest import Recipe
+from headstart.namedfile import read_named
 from headstart.repository import (
     OURS,
     Means,
@@ -26,7 +27,6 @@ from headstart.repository import (
     delete_path,
     publish_tree,
 )
-from headstart.smallfile import read_small
 from headstart.tree import Manners
 from headstart.wording import counted, readable
 
@@ -311,7 +311,7 @@ def _owner(word: str | None) -> tuple[int, int] | None:
 def _rules(file: str | None) -> bytes | None:
     if file is None:
         return None
-    return read_small(file, what="file of rules", limit=DIRTAB_LIMIT, error=StorageError)
+    return read_named(file, what="file of rules", limit=DIRTAB_LIMIT, error=StorageError)
 
 
 def _default_state(args: argparse.Namespace, at: bytes, env: Mapping[str, str]) -> str | None:

@@ -23,6 +23,7 @@ from headstart.keys import (
     plan_successor,
     read_certificate,
 )
+from headstart.namedfile import read_named
 from headstart.names import Fqrn
 from headstart.repository.whitelists import (
     Letters,
@@ -34,7 +35,6 @@ from headstart.repository.whitelists import (
     resign_manifest,
     sign_request,
 )
-from headstart.smallfile import read_small
 from headstart.store import NewStorage
 from headstart.wording import counted
 
@@ -201,7 +201,7 @@ def _publish(args: argparse.Namespace, store: NewStorage, fqrn: Fqrn) -> int:
 
 
 def _sign(args: argparse.Namespace) -> int:
-    asked = read_small(args.sign, what="request", limit=_CARRIED, error=StorageError)
+    asked = read_named(args.sign, what="request", limit=_CARRIED, error=StorageError)
     request = Request.from_bytes(asked, where=args.sign)
     renewal, data = sign_request(request, load_master_key(args.keys, request.fqrn))
     _talk(renewal)
@@ -211,7 +211,7 @@ def _sign(args: argparse.Namespace) -> int:
 
 
 def _apply(args: argparse.Namespace, store: NewStorage, masters: MasterKeys) -> int:
-    data = read_small(args.apply, what="signed whitelist", limit=_CARRIED, error=StorageError)
+    data = read_named(args.apply, what="signed whitelist", limit=_CARRIED, error=StorageError)
     # What is no whitelist at all is said of the file that was carried here, not of the storage's.
     Letter.cut(data, what=args.apply)
     now = datetime.now(UTC)

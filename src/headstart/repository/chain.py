@@ -107,7 +107,7 @@ def _whitelist(
 
 
 def _certificate(stratum: Stratum, name: ObjectName, report: Report) -> Certificate | None:
-    pem = read_small(stratum, name, CERTIFICATE_LIMIT, report)
+    pem = read_named(stratum, name, CERTIFICATE_LIMIT, report)
     if pem is None:
         return None
     try:
@@ -117,7 +117,7 @@ def _certificate(stratum: Stratum, name: ObjectName, report: Report) -> Certific
         return None
 
 
-def read_small(stratum: Stratum, name: ObjectName, limit: int, report: Report) -> bytes | None:
+def read_named(stratum: Stratum, name: ObjectName, limit: int, report: Report) -> bytes | None:
     """A certificate or the meta information, which replicas compress again by themselves (format section 7)."""
     try:
         stored = fetch_object(stratum, name, limit=stored_limit(limit))

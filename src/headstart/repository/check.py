@@ -28,7 +28,7 @@ from headstart.cvmfs.trust import MasterKeys
 from headstart.errors import CorruptError, MissingError
 from headstart.inflating import inflate
 from headstart.names import Fqrn
-from headstart.repository.chain import check_chain, read_small
+from headstart.repository.chain import check_chain, read_named
 from headstart.repository.replica import REPLICA_MARKER, SNAPSHOT_FILE
 from headstart.repository.report import Report
 from headstart.repository.states import Reader, Root, States
@@ -128,7 +128,7 @@ class _Check:
         if manifest.metainfo is not None:
             name = ObjectName(digest=manifest.metainfo, kind=Kind.METAINFO)
             self._named.add(key_of(name))
-            read_small(self._stratum, name, METAINFO_LIMIT, report)
+            read_named(self._stratum, name, METAINFO_LIMIT, report)
         self._named.add(key_of(manifest.certificate_name))
         tags = self._history(manifest)
         for tag in tags:

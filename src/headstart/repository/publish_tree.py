@@ -17,12 +17,12 @@ from headstart.cvmfs.objects import ObjectName
 from headstart.errors import ConfigurationError, StorageError
 from headstart.ingest import Ingestion
 from headstart.keys import RepositoryKeys
+from headstart.namedfile import read_named
 from headstart.repository.drafts import Tree
 from headstart.repository.publish import Means, recipe_of, settings_of
 from headstart.repository.state import Repository, check_catalog
 from headstart.repository.synchronize import Synchronization
 from headstart.repository.touched import PartSynchronization, check_named, names_of
-from headstart.smallfile import read_small
 from headstart.store import Store, Transaction
 from headstart.tree import AS_IT_IS, Manners
 from headstart.treestate import SLACK, TreeState
@@ -270,7 +270,7 @@ def _own_rules(directory: str) -> bytes:
         return b""
     except OSError:
         pass  # said by who reads it
-    return read_small(place, what="file of rules", limit=DIRTAB_LIMIT, error=StorageError)
+    return read_named(place, what="file of rules", limit=DIRTAB_LIMIT, error=StorageError)
 
 
 def _descriptions(

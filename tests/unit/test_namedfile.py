@@ -6,8 +6,8 @@ import pytest
 
 from headstart.cli import main
 from headstart.errors import ConfigurationError, Error, KeyFileError, StorageError
+from headstart.namedfile import read_named
 from headstart.publickeys import read_key_file
-from headstart.smallfile import read_small
 from publishing import copy_keys, new_repository
 
 Capture = pytest.CaptureFixture[str]
@@ -16,7 +16,7 @@ Capture = pytest.CaptureFixture[str]
 def test_no_more_is_read_than_may_be(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"12345")
-    assert read_small(str(file), what="note", limit=5, error=StorageError) == b"12345"
+    assert read_named(str(file), what="note", limit=5, error=StorageError) == b"12345"
     for path, limit, says in (
         (file, 4, f"the note {file} has more than the 4 bytes it may have"),
         (file, 1, f"the note {file} has more than the 1 byte it may have"),
@@ -26,7 +26,7 @@ def test_no_more_is_read_than_may_be(tmp_path: Path) -> None:
         (Path("/dev/zero"), 5, "the note /dev/zero has more than the 5 bytes it may have"),
     ):
         with pytest.raises(StorageError) as caught:
-            read_small(str(path), what="note", limit=limit, error=StorageError)
+            read_named(str(path), what="note", limit=limit, error=StorageError)
         assert str(caught.value) == says
     with pytest.raises(KeyFileError, match="the key file /dev/zero has more than the 65536 bytes"):
         read_key_file("/dev/zero")

@@ -4,7 +4,7 @@ from headstart.errors import Error
 from headstart.wording import counted
 
 
-def read_small(path: str, *, what: str, limit: int, error: type[Error]) -> bytes:
+def read_named(path: str, *, what: str, limit: int, error: type[Error]) -> bytes:
     """All of a small file.
 
     Args:
