@@ -35,12 +35,13 @@ itself."""
 
 
 def make_tree(root: Path, entries: int, size: int, *, marked: bool) -> None:
-    """Parts of 1,000 entries; half of each file's content can be compressed."""
+    """Parts of 1,000 entries, or twenty such in one where none is marked; half of a file can be compressed."""
     noise = hashlib.shake_128(b"noise").digest(1 << 20)
     parts = entries // 1000
     each = size // max(1, parts * FILES * DIRECTORIES)
     for part in range(parts):
-        top = root / f"part-{part:04d}"
+        # A part without its marker is a little too light to become a catalog of its own.
+        top = (root if marked else root / f"group-{part // 20:03d}") / f"part-{part:04d}"
         top.mkdir(parents=True)
         if marked:
             (top / ".cvmfscatalog").touch()
@@ -121,7 +122,8 @@ def main() -> int:
         for run in range(arguments.runs):
             same.append(child(work, divided=arguments.flat))
             find.append(timed('find "$1" -newermt 2100-01-01', str(tree)))
-            (tree / "part-0000" / "directory-00" / "file-00").write_text(f"changed {run}")
+            first = tree / ("group-000/part-0000" if arguments.flat else "part-0000")
+            (first / "directory-00" / "file-00").write_text(f"changed {run}")
             one.append(child(work, divided=arguments.flat))
         said |= {"nothing_new": same, "find": find, "one_file": one}
         print(json.dumps(said))

@@ -4,19 +4,21 @@ import os
 import socket
 import stat
 import zlib
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from crashing import quick_disk
-from headstart.cvmfs.balance import Weights
+from headstart.cvmfs.balance import Weights, divisions
 from headstart.cvmfs.catalog import Catalog
 from headstart.cvmfs.chunks import ChunkSizes
 from headstart.cvmfs.entry import (
     ChunkedFile,
     Compression,
     Directory,
+    Entry,
     File,
     Mountpoint,
     Special,
@@ -27,7 +29,7 @@ from headstart.cvmfs.entry import (
 from headstart.cvmfs.objects import Algorithm, Kind, ObjectName
 from headstart.errors import CorruptError, LockedError, MissingToolError, StorageError, UnknownError
 from headstart.ingest import Ingestion, Recipe
-from headstart.repository import Means, Settings, Wanted, delete_path, publish_tree
+from headstart.repository import Means, Settings, Wanted, delete_path, publish_tree, synchronize
 from headstart.tree import AS_IT_IS, Manners, Source
 from headstart.treestate import looks_of
 from publishing import AT, HELD, NOW, Place, content_of, new_repository
@@ -282,6 +284,28 @@ def test_a_directory_of_far_too_much_is_divided_on_the_way(place: Place, tree: P
     sizes = {path: sum(1 for _ in catalog.entries()) for path, catalog in catalogs(place).items()}
     assert len(sizes) == 9
     assert max(sizes.values()) <= 20
+    content_of(place.open())
+
+
+def test_what_cannot_be_divided_is_not_tried_again_and_again(
+    place: Place, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in range(100):
+        (tree / f"{name:02}").mkdir()
+        (tree / f"{name:02}" / "x").touch()
+    tried: list[bytes] = []
+
+    def counted(
+        entries: Mapping[bytes, Entry], mountpoints: Collection[bytes], top: bytes, weights: Weights
+    ) -> list[bytes]:
+        tried.append(top)
+        return divisions(entries, mountpoints, top, weights)
+
+    monkeypatch.setattr(synchronize, "divisions", counted)
+    run(place, tree, weights=Weights(minimum=4, maximum=10))
+    # At 21, 44, 90 and 182 of the 201 entries, at the directory's end, and at the catalog's.
+    assert len(tried) == 6
+    assert set(catalogs(place)) == {b""}
     content_of(place.open())
 
 

@@ -296,14 +296,17 @@ class Synchronization:
         first: dict[int, bytes] = {}
         files: list[bytes] = []
         weight = 1
+        most = None if weights is None else _TOO_MUCH * weights.maximum
         for name, stat in listing.items():
             path, place = spot.path + b"/" + name, spot.place + b"/" + name
             if modes.S_ISDIR(stat.st_mode):
                 weight += self._below(draft, Spot(path, place, stat), done)
-                if weights is not None and weight > _TOO_MUCH * weights.maximum:
+                if most is not None and weight > most:
                     # The real publisher sees all of a directory before it divides it, and holds it in memory.
                     draft.divided = True
                     weight -= self._divide(draft, spot.path)
+                    # What cannot be divided is not looked through again for each directory that comes.
+                    most = max(most, 2 * weight)
                 continue
             weight += 1
             if self._leaf(draft, Spot(path, place, stat), (groups.get(name, 0), first), known.get(name)):
