@@ -291,7 +291,7 @@ def test_envelopes_are_read_and_verified_alike_by_securesystemslib(
     signed = verify(again, public, threshold=len(signers), payload_type=kind, where="it")
     assert signed.payload == payload
     assert set(signed.signers) == set(public)
-    with pytest.raises(TrustError, match="good signatures"):
+    with pytest.raises(TrustError, match=r"good signatures? "):
         verify(again, public, threshold=len(signers) + 1, payload_type=kind, where="it")
 
 
@@ -348,7 +348,7 @@ def test_a_pointer_needs_the_threshold_of_different_keys(
         assert believed.pointer == pointer
         assert set(believed.signers) == {signer.keyid for signer in good}
     else:
-        with pytest.raises(TrustError, match=f"{len(signers)} good signatures"):
+        with pytest.raises(TrustError, match=rf"{len(signers)} good signatures?"):
             read_pointer(data, root=root, stack=pointer.stack, channel=pointer.channel)
 
 

@@ -149,7 +149,7 @@ def test_the_short_way_imports_what_it_needs_only(node: Node, short: list[str | 
     assert {"headstart.shortcut", "ctypes"} <= modules
     assert modules & SLOW == set()
     own = {name for name in modules if name.startswith("headstart")}
-    wanted = ("cli", "cli.run", "directories", "errors", "leases", "namespace", "shortcut")
+    wanted = ("cli", "cli.run", "directories", "errors", "leases", "namespace", "shortcut", "wording")
     assert own <= {"headstart"} | {f"headstart.{name}" for name in wanted}
 
 
