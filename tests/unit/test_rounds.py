@@ -30,6 +30,7 @@ class Rounds(ImageBuilder):
         self.whole: list[bool] = []
         self.told: list[str] = []
         self.asked: list[frozenset[str]] = []
+        self.waits: list[set[tuple[str, ...]]] = []
         self._left = iter(left)
         self._step = self.told.append
 
@@ -38,6 +39,7 @@ class Rounds(ImageBuilder):
     ) -> list[ImageRecord]:
         del number
         self.asked.append(frozenset().union(*groups.values()))
+        self.waits.append({tuple(package.name for package in packages) for packages in groups})
         self.whole.append(self._whole)
         return [releases.image(target.level) for target in pending]
 
@@ -49,10 +51,10 @@ class Rounds(ImageBuilder):
         return next(self._left)
 
 
-def rounds(tmp_path: Path, kind: ImageKind, *left: frozenset[str]) -> Rounds:
+def rounds(tmp_path: Path, kind: ImageKind, *left: frozenset[str], heavy: str = "Leaf") -> Rounds:
     project = write_project(tmp_path / "project")
     inputs = fake_inputs(project, fake_prefix(tmp_path / "somewhere"), tmp_path / "stage")
-    todo = plan(newer(inputs, image=kind, heavy=("Leaf",) if kind is ImageKind.BOTH else ()))
+    todo = plan(newer(inputs, image=kind, heavy=(heavy,) if kind is ImageKind.BOTH else ()))
 
     def must(command: Command, what: str) -> Finished:
         raise AssertionError(f"{what} of {command}")
@@ -101,6 +103,18 @@ def test_a_method_of_the_stack_must_not_be_left(tmp_path: Path, kind: ImageKind)
     left = frozenset({STACK})
     with pytest.raises(BuildError, match="still compiles 1 method: "):
         rounds(tmp_path, kind, left, left, left, left).build(TRACED)
+
+
+@pytest.mark.parametrize(
+    ("kind", "heavy", "waits"),
+    [(ImageKind.PACKAGES, "", ("App",)), (ImageKind.BOTH, "Leaf", ("App",)), (ImageKind.BOTH, "App", ())],
+)
+def test_no_extension_waits_for_what_is_in_the_system_image(
+    tmp_path: Path, kind: ImageKind, heavy: str, waits: tuple[str, ...]
+) -> None:
+    builder = rounds(tmp_path, kind, frozenset(), heavy=heavy)
+    builder.build(TRACED)
+    assert builder.waits == [{waits}]
 
 
 def test_what_is_left_is_asked_for_as_called_past_another_method_too(tmp_path: Path) -> None:

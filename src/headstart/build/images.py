@@ -188,11 +188,18 @@ class ImageBuilder:
         return modules
 
     def _trigger(self, one: Traced) -> tuple[Package, ...]:
-        """The project's own packages, direct dependencies and itself, that a script has loaded."""
+        """The project's own packages, direct dependencies and itself, that a script has loaded.
+
+        Those in the system image are there anyway. From 1.11 on they do not count as loaded before somebody
+        asks for them by name (``explicit_loaded_modules`` in ``base/loading.jl``, 1.11.1:2327), so what waited
+        for one of them would wait in vain where only another package uses it.
+        """
         project = self._inputs.project.project
-        direct = {*project.dependencies.values(), project.uuid}
         chosen = [
-            package for package in self._plan.packages if package.uuid in direct and package.uuid in one.loaded
+            package
+            for package in self._plan.packages
+            if package.uuid in {*project.dependencies.values(), project.uuid} & one.loaded
+            and package not in self._plan.in_image
         ]
         return tuple(sorted(chosen, key=lambda package: package.name))
 
