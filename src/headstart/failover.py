@@ -118,7 +118,9 @@ class Without(NamedTuple):
 
     servers: frozenset[str]
     proxies: frozenset[str]
-    """All of them for bad bytes of the server that comes first."""
+    """All of them for bad bytes of one server,"""
+    server: str = ""
+    """which is asked first until it has been asked through all others."""
 
 
 NOBODY: Final = Without(frozenset(), frozenset())
@@ -157,6 +159,8 @@ class FailoverStratum:
         self._proxies = tuple(proxy for proxy in dict.fromkeys(ordered) if proxy not in without.proxies)
         self._lock = threading.Lock()
         self._strata: dict[tuple[str, str], Stratum] = {}
+        self._answered = threading.local()
+        """Who answered this thread last: others may learn meanwhile who is bad, and the order is another then."""
 
     @property
     def name(self) -> str:
@@ -164,17 +168,16 @@ class FailoverStratum:
         return self._servers()[0]
 
     def another(self) -> "FailoverStratum | None":
-        """The same without the proxy, or else the server, that is asked first; None when there is no other."""
-        proxy, *others = self._by_trust(self._proxies)
-        if others and proxy != DIRECT:
+        """The same without the proxy, or else the server, that answered last; None when there is no other."""
+        server, proxy = getattr(self._answered, "way", None) or next(self.ways())
+        if len(self._proxies) > 1 and proxy != DIRECT:
             self._ledger.blame(proxy)
-            return self._but(Without(self._without.servers, self._without.proxies | {proxy}))
+            return self._but(Without(self._without.servers, self._without.proxies | {proxy}, server))
         self._ledger.pardon(self._without.proxies)
-        first, *rest = self._servers()
-        if not rest:
+        if len(self._servers()) < 2:
             return None
-        self._ledger.blame(first)
-        return self._but(Without(self._without.servers | {first}, frozenset()))
+        self._ledger.blame(server)
+        return self._but(Without(self._without.servers | {server}, frozenset()))
 
     def _but(self, without: Without) -> "FailoverStratum":
         return FailoverStratum(
@@ -209,6 +212,7 @@ class FailoverStratum:
         errors: list[Error] = []
         for server in self._servers():
             for proxy in self._by_trust(self._proxies):
+                self._answered.way = server, proxy
                 try:
                     found = ask(self._stratum(server, proxy))
                 except UnavailableError as error:
@@ -245,7 +249,8 @@ class FailoverStratum:
         raise AssertionError("there is a way, and it gave neither bytes nor an error")
 
     def _servers(self) -> tuple[str, ...]:
-        return self._by_trust(tuple(one for one in self._route.servers if one not in self._without.servers))
+        left = self._by_trust(tuple(one for one in self._route.servers if one not in self._without.servers))
+        return tuple(sorted(left, key=lambda one: one != self._without.server))
 
     def _by_trust(self, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(sorted(names, key=self._ledger.is_bad))

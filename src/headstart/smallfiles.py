@@ -33,7 +33,8 @@ def content_of(order: Order) -> tuple[bytes, Attributes]:
     place, size, seen, attributed, _, expected = order
     wanted = size + 1  # one more would show that it has grown
     try:
-        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        # O_NONBLOCK: a fifo that has come in its place must not keep the reader waiting.
+        descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             content = os.read(descriptor, wanted)
             while len(content) < size and (more := os.read(descriptor, wanted - len(content))):

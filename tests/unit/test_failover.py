@@ -239,6 +239,18 @@ def test_without_proxies_another_leaves_out_the_server() -> None:
     assert stratum.fetch("x", limit=1) == b"B DIRECT"
 
 
+def test_another_leaves_out_who_answered_though_others_have_blamed_it_meanwhile() -> None:
+    network = Network(silent())
+    ledger = Ledger(NoNotes(), lambda: network.time, 300)
+    stratum = network.stratum(Route(servers=("A", "B")), ledger)
+    assert stratum.fetch("x", limit=1) == b"A DIRECT"
+    ledger.blame("A")
+    other = stratum.another()
+    assert other is not None
+    assert other.fetch("x", limit=1) == b"B DIRECT"
+    assert not ledger.is_bad("B")
+
+
 def test_the_next_process_knows(tmp_path: Path) -> None:
     notes = FileNotes(str(tmp_path / "cache" / "ways.json"))
     network = Network(silent("p"))
@@ -297,13 +309,21 @@ def test_what_one_way_has_is_found_however_many_are_dead(
     st.lists(st.sampled_from(PROXIES), min_size=1, unique=True),
     st.sets(st.sampled_from(SERVERS)),
     st.sets(st.sampled_from(PROXIES[:-1])),
+    st.lists(st.sampled_from([*SERVERS, *PROXIES[:-1]]), max_size=12),
 )
 def test_whoever_lies_an_honest_way_is_found(
-    servers: list[str], proxies: list[str], lying_servers: set[str], lying_proxies: set[str]
+    servers: list[str],
+    proxies: list[str],
+    lying_servers: set[str],
+    lying_proxies: set[str],
+    blamed: list[str],
 ) -> None:
+    """Whatever other threads find out, or believe to, between an answer and what this one makes of it."""
+
     def answer(server: str, proxy: str) -> bytes:
         return b"bad" if server in lying_servers or proxy in lying_proxies else b"good"
 
+    others = bool(blamed)
     network = Network(answer)
     ledger = Ledger(NoNotes(), lambda: network.time, 300)
     stratum = network.stratum(Route(servers=tuple(servers), proxies=tuple((one,) for one in proxies)), ledger)
@@ -311,9 +331,11 @@ def test_whoever_lies_an_honest_way_is_found(
     found = b""
     while source is not None and found != b"good":
         found = source.fetch("x", limit=1)
+        if blamed:
+            ledger.blame(blamed.pop())
         source = source.another() if found != b"good" else source
     assert (found == b"good") == bool(set(servers) - lying_servers and set(proxies) - lying_proxies)
     assert len(network.asked) <= len(servers) * len(proxies)
-    if found == b"good":
+    if found == b"good" and not others:
         # And from now on at once.
         assert stratum.fetch("x", limit=1) == b"good"
