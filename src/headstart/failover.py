@@ -160,7 +160,7 @@ class FailoverStratum:
         self._lock = threading.Lock()
         self._strata: dict[tuple[str, str], Stratum] = {}
         self._answered = threading.local()
-        """Who answered this thread last: others may learn meanwhile who is bad, and the order is another then."""
+        """Who answered this thread last: others may find out meanwhile who is bad, which changes the order."""
 
     @property
     def name(self) -> str:

@@ -209,7 +209,7 @@ class Ingestion:
         if not isinstance(into, DirectoryTransaction):
             return None
         setting = Setting(recipe.algorithm, recipe.compress, into.root, *into.places)
-        with contextlib.suppress(OSError, pickle.PicklingError, AttributeError):
+        with contextlib.suppress(OSError, EOFError, pickle.PicklingError, AttributeError):
             return Workshop(setting, recipe.workers)
         return None
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from headstart.cvmfs.objects import Algorithm, Kind, object_path
 from headstart.deflating import Compressor, stored
-from headstart.errors import Error
+from headstart.errors import Error, StorageError
 from headstart.objectfiles import Shelf
 from headstart.smallfiles import Attributes, Order, content_of
 
@@ -70,10 +70,13 @@ def main(descriptor: int) -> None:
         # Names that nobody else takes, not even one who comes after a writer that was killed.
         shelf = Shelf(setting.root, setting.staging, setting.name, f"{os.urandom(8).hex()}-")
         bench = Bench(setting, shelf)
+        line.send("ready")
         while True:
             era, orders = line.recv()
             try:
                 answer: list[Made] | Error = bench.work(era, orders)
             except Error as error:
                 answer = error
+            except (MemoryError, OSError) as error:
+                answer = StorageError(f"a process that makes objects failed: {error!r}")
             line.send(answer)

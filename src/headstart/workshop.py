@@ -11,7 +11,11 @@ They hold no lock. They end when the other end of their socket is closed, so als
 what they may stage in the moment between goes into a directory that is swept away, see ``objectfiles``.
 """
 
+import contextlib
+import errno
+import fcntl
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -56,20 +60,28 @@ class Workshop:
         workers: how many of them.
 
     Raises:
-        OSError: they cannot be started.
+        OSError, EOFError: they cannot be started, or end before they are ready.
         pickle.PicklingError, AttributeError: what they should do cannot be said to another process.
     """
 
     def __init__(self, setting: Setting, workers: int) -> None:
-        said = pickle.dumps(setting)
+        if not sys.executable:
+            raise FileNotFoundError(errno.ENOENT, "nothing says where Python is")
         self._hands: list[_Hand] = []
         self._era = 0
-        try:
-            for _ in range(workers):
-                self._hands.append(_started(setting, said))
-        except BaseException:
-            self.close()
-            raise
+        with contextlib.ExitStack() as opened:
+            # Where a standard stream is closed, one of these may have its number.
+            root, staging = (_high(descriptor, opened) for descriptor in (setting.root, setting.staging))
+            setting = setting._replace(root=root, staging=staging)
+            said = pickle.dumps(setting)
+            try:
+                for _ in range(workers):
+                    self._hands.append(_started(setting, said))
+                for hand in self._hands:
+                    hand.line.recv()
+            except BaseException:
+                self.close()
+                raise
 
     def close(self) -> None:
         """End them all; what they have not answered is lost."""
@@ -130,25 +142,41 @@ class Workshop:
             answered(answer)
 
 
+def _high(descriptor: int, opened: contextlib.ExitStack) -> int:
+    """The same file under a number that is no standard stream's."""
+    number = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    opened.callback(os.close, number)
+    return number
+
+
 def _started(setting: Setting, said: bytes) -> _Hand:
     ours, theirs = Pipe()
-    with theirs:
-        kept = (theirs.fileno(), setting.root, setting.staging)
+    with contextlib.ExitStack() as opened:
+        opened.callback(theirs.close)
+        line = _high(theirs.fileno(), opened)
         # ``-I``: nothing of the environment or of the working directory says what is imported.
-        words = [sys.executable, "-I", "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno())]
+        words = [sys.executable, "-I", "-c", _PROGRAM, json.dumps(sys.path), str(line)]
         try:
-            # A group of its own: an interrupt from the keyboard is this process's to deal with.
-            process = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=kept, process_group=0)
+            process = subprocess.Popen(
+                words,
+                # It says everything through its line, and must keep nobody waiting for the end of ours.
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=(line, setting.root, setting.staging),
+                # A group of its own: an interrupt from the keyboard is this process's to deal with.
+                process_group=0,
+            )
         except BaseException:
             ours.close()
             raise
     hand = _Hand(process=process, line=ours)
     try:
         ours.send_bytes(said)
-    except OSError as error:
+    except OSError:
         ours.close()
         process.wait()
-        raise _ended(hand) from error
+        raise
     return hand
 
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,31 @@ def test_processes_make_what_threads_make(
     assert content_of(places[0].open()) == content_of(places[1].open())
     for path in files_of(places[0]):
         assert (places[0].root / path).stat().st_mode & 0o7777 == 0o644
+
+
+@pytest.mark.usefixtures("at_once")
+@pytest.mark.parametrize("program", [None, "", "/nowhere/python", "/bin/false", "/bin/true"])
+def test_where_no_process_comes_up_threads_do_it(
+    place: Place, tree: Path, monkeypatch: pytest.MonkeyPatch, program: str | None
+) -> None:
+    monkeypatch.setattr(sys, "executable", program)
+    assert run(place, tree).read == 111
+    content_of(place.open())
+
+
+def test_with_all_standard_streams_closed(quick_disk: Path) -> None:
+    """Then the storage's descriptors have their numbers, and must not become a process's own streams."""
+    tree, storage, keys = (quick_disk / name for name in ("many", "storage", "keys"))
+    for number in range(1100):
+        place = tree / str(number // 100) / str(number)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(f"{number}\n")
+    ours = [sys.executable, "-m", "headstart"]
+    where = ["--storage", str(storage), "--keys", str(keys)]
+    subprocess.run([*ours, "repo", "create", "test.example.org", *where], check=True, capture_output=True)
+    words = [*ours, "publish", "--tree", str(tree), "--at", "/x", "--state", str(quick_disk / "state"), *where]
+    subprocess.run(["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *words], check=False, timeout=120)
+    assert b"\nS2\n" in (storage / ".cvmfspublished").read_bytes()
 
 
 @pytest.mark.usefixtures("at_once")
