@@ -41,6 +41,11 @@ class TestStore:
             into.settle()
             assert store.read(named(b"one").path, limit=3) == b"one"
 
+    def test_a_limit_beyond_all_memory_is_only_a_limit(self, store: Store) -> None:
+        with store.transaction() as into:
+            into.replace(".cvmfspublished", b"new")
+        assert store.read(".cvmfspublished", limit=1 << 46) == b"new"
+
     def test_what_is_not_settled_is_dropped_or_harmless(self, store: Store) -> None:
         with store.transaction() as into:
             into.put(named(b"one"), b"one")
