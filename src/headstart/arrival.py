@@ -150,10 +150,9 @@ class Landing:
         self._arrival = arrival
         self._part = part
         self._what = f"object {part.name} of {arrival.wanted.path}"
-        self.begin()
 
     def begin(self) -> None:
-        """Start anew."""
+        """Start, or start anew: every answer does, before its first piece."""
         self._size = 0
         self._hash = self._arrival.hash_before(self._part)
         self._fault: CorruptError | None = None

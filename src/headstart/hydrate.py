@@ -10,7 +10,7 @@ of a unit's files are there, the unit its place.
 
 The SHA-256 comes from ``release.json``, which is itself compared with its name in the repository's signed
 catalogs and with the digest that the channel or a statement signs: it vouches for every byte, so an object is
-not hashed for its own name, too (SHA-1 or SHAKE-128, which is a tenth of the work). Only where an object does
+not hashed for its own name, too (SHA-1 or SHAKE-128, which is 6 to 8 % of the work). Only where an object does
 not inflate to its size, or a file does not have its SHA-256, names are compared: they say whose copy is the
 damaged one, and it is asked for past the caches on the way and from the other servers (docs/adr/0020).
 """

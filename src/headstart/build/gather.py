@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from headstart.build.plan import Inputs
@@ -86,7 +86,7 @@ def gather(
 
 
 def require_targets(
-    targets: Sequence[Target], install: JuliaInstall, can: Capabilities, offered: frozenset[str]
+    targets: Iterable[Target], install: JuliaInstall, can: Capabilities, offered: frozenset[str]
 ) -> None:
     """Refuse what this machine or this Julia cannot build, before anything is built.
 
