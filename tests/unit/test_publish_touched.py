@@ -341,13 +341,19 @@ def test_any_changes_come_out_as_in_a_full_run(
             kind = data.draw(st.sampled_from(("write", "remove", "directory", "link")))
             if change(tree, spot, kind, str(number)):
                 touched.append(spot)
-        # What came and went in between may not be named.
         before = paths(place)
-        named = [spot for spot in touched if spot in before or os.path.lexists(tree / spot)]
+        named = [name for spot in touched if (name := known(spot, tree, before))]
         if named:
             run(place, tree, *named)
     in_step(place, tree)
     shutil.rmtree(work)
+
+
+def known(spot: str, tree: Path, before: set[str]) -> str:
+    """What to name for a touched place: what came and went in between may not be, what was made for it has to be."""
+    while spot and spot not in before and not os.path.lexists(tree / spot):
+        spot = os.path.dirname(spot)
+    return spot
 
 
 def change(tree: Path, spot: str, kind: str, text: str) -> bool:
