@@ -1,16 +1,18 @@
-"""Hydrating an image from a web server on loopback, against a bare loop over the same objects.
+"""Hydrating a release from a web server on loopback, against a bare loop over the same objects.
 
-    python bench/bench_hydrate.py [--image FILE] [--rounds N] [--server nginx|python]
+    python bench/bench_hydrate.py [--demo FOLDER] [--image FILE] [--rounds N] [--server nginx|python]
 
 The bare loop reads each object from the disk, inflates it, hashes it (SHA-256) and writes its content at its
 place, in pieces that stay in the processor's own memory, with as many threads as there are cores; it fetches,
 verifies and records nothing. (A loop over whole objects takes a third longer or not, as the allocator pleases.)
-Hydration proves the repository's state, looks the image up, fetches, hashes the file in order, and places it.
+Hydration proves the repository's state, looks all up, fetches, hashes each file in order, and places it. All of
+it is in memory: on a disk the file system takes longer to make a file where others were deleted just before.
 It is measured twice, where there are several cores: with the server on the same cores, and with the server on
 one core, as if on another machine, and all else on the others. The second bare loop, which also fetches, says
 how much of the difference is HTTP. Runs alternate, A B C A B C; medians go to stdout as one JSON object, with
-the most memory that ``headstart run`` has while it does the same. Without ``--image`` the stock Julia's system
-image is taken, else 160 MB like it.
+the most memory that ``headstart run`` has while it does the same. ``--demo`` names a folder of ``headstart
+demo``: the jets release in it is hydrated, with its Julia. Else it is an image alone: ``--image``, or the stock
+Julia's system image, or 160 MB like it.
 """
 
 import argparse
@@ -109,13 +111,15 @@ def make_repository(root: Path, image: Path) -> None:
 @contextmanager
 def serving(root: Path, kind: str) -> Iterator[str]:
     """The repository's URL while it is served."""
+    (key,) = (root / "keys").glob("*.pub")
+    fqrn = Fqrn(key.stem)
     if kind == "python":
-        with LoopbackServer(str(root / "storage"), FQRN) as server:
+        with LoopbackServer(str(root / "storage"), fqrn) as server:
             yield server.url
         return
     if not (root / "www").exists():
         (root / "www" / "cvmfs").mkdir(parents=True)
-        (root / "www" / "cvmfs" / str(FQRN)).symlink_to(root / "storage")
+        (root / "www" / "cvmfs" / str(fqrn)).symlink_to(root / "storage")
     for path in (root, *(root / "storage").rglob("*")):
         path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
     port = 18080 + os.getpid() % 1000
@@ -131,49 +135,44 @@ def serving(root: Path, kind: str) -> Iterator[str]:
     nginx = subprocess.Popen(["nginx", "-c", root / "nginx.conf", "-e", root / "error.log"])
     try:
         time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/cvmfs/{FQRN}"
+        yield f"http://127.0.0.1:{port}/cvmfs/{fqrn}"
     finally:
         nginx.terminate()
         nginx.wait()
 
 
 def prove(root: Path, source: str) -> Opened:
-    anchors = Anchors(keys=(str(root / "keys" / f"{FQRN}.pub"),))
-    return open_source(parse(source), anchors, now=datetime.now(UTC))
+    (key,) = (root / "keys").glob("*.pub")
+    return open_source(parse(source), Anchors(keys=(str(key),)), now=datetime.now(UTC))
 
 
-def hydration(opened: Opened) -> tuple[hydrate.Hydration, Release]:
-    """The plan for the image alone."""
+def hydration(opened: Opened) -> hydrate.Hydration:
+    """The plan for the last image of the release, which is the highest level, with all that it needs."""
     found = resolve(opened.tree, Reference.parse("jets"), keys=opened.keys, now=datetime.now(UTC))
     julia = opened.tree.read(f"/julia/{found.release.julia}/julia.json", limit=1 << 20)
+    home = f"stacks/{found.release.stack}/{found.release.id}"
     verified = hydrate.Verified(
         release=found.release,
-        release_bytes=b"",
+        release_bytes=opened.tree.read(f"/{home}/release.json", limit=1 << 22),
         julia=hydrate.read_julia(found.release, julia),
         julia_bytes=julia,
     )
-    image = found.release.images[0]
-    only = hydrate.units(found.release, image)[2]
     assert opened.snapshot is not None
-
-    def have(unit: str, _digest: str) -> bool:
-        return unit != only
-
-    return hydrate.plan(opened.snapshot, verified, image, have=have), found.release
+    return hydrate.plan(opened.snapshot, verified, found.release.images[-1], have=lambda _unit, _digest: False)
 
 
 def hydrated(root: Path, url: str) -> float:
-    """Seconds to have the image in an empty cache."""
+    """Seconds to have the release in an empty cache."""
     place = root / "cache"
     start = time.perf_counter()
     opened = prove(root, url)
-    planned, release = hydration(opened)
-    cache = Cache(str(place), FQRN, uid=os.geteuid())
-    cache.prepare(time.time())
+    planned = hydration(opened)
     assert opened.snapshot is not None
+    cache = Cache(str(place), opened.snapshot.fqrn, uid=os.geteuid())
+    cache.prepare(time.time())
     hydrate.apply(planned, opened.snapshot, cache)
     seconds = time.perf_counter() - start
-    assert os.path.getsize(cache.place(f"{HOME}/{IMAGE}")) == release.images[0].size
+    assert all(cache.has(unit.unit, unit.digest) for unit in planned.units)
     shutil.rmtree(place)
     return seconds
 
@@ -197,14 +196,16 @@ sys.exit(main())
 def resident(root: Path, url: str) -> float:
     """MB that the launcher has at most while it hydrates the whole release into an empty cache."""
     cache = str(root / "resident")
-    key = str(root / "keys" / f"{FQRN}.pub")
-    words = [sys.executable, "-c", LAUNCHER, "run", url, "jets", "--key", key, "--cache", cache, "--", "x"]
+    (key,) = (root / "keys").glob("*.pub")
+    words = [sys.executable, "-c", LAUNCHER, "run", url, "jets", "--key", str(key), "--cache", cache, "--", "x"]
     env = {"PATH": os.environ["PATH"], "HOME": str(root), "HEADSTART_STATE": str(root / "absent")}
     done = subprocess.run(words, env=env, capture_output=True, check=True, text=True)
     shutil.rmtree(cache)
     return int(done.stdout) * 1024 / 1e6
 
 
+Parts = tuple[tuple[int, Part], ...]
+"""Each part with its file's number."""
 Read = Callable[[Part, memoryview], Iterator[memoryview]]
 """Gives an object in pieces, each in the place of the one before it."""
 
@@ -233,33 +234,38 @@ def from_server(url: str) -> Read:
     return read
 
 
-def bare(root: Path, parts: tuple[Part, ...], read: Read) -> float:
+def bare(root: Path, parts: Parts, read: Read) -> float:
     """Seconds to read, inflate, hash and write the same objects."""
     place = root / "bare"
+    place.mkdir()
+    mine = threading.local()
     start = time.perf_counter()
-    descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
 
-    def one(part: Part) -> None:
+    def one(task: tuple[int, Part]) -> None:
+        number, part = task
+        if not hasattr(mine, "buffer"):
+            mine.buffer = memoryview(bytearray(PIECE))
+        descriptor = os.open(f"{place}/{number}", os.O_RDWR | os.O_CREAT, 0o600)
         inflater = Inflater(limit=part.size, what="object")
         digest = hashlib.sha256()
         offset = part.offset
-        for piece in read(part, memoryview(bytearray(PIECE))):
+        for piece in read(part, mine.buffer):
             for content in inflater.feed(piece):
                 digest.update(content)
                 offset += os.pwrite(descriptor, content, offset)
         for content in inflater.rest():
             digest.update(content)
             offset += os.pwrite(descriptor, content, offset)
+        os.close(descriptor)
 
     in_parallel(parts, one, workers=len(os.sched_getaffinity(0)))
-    os.close(descriptor)
     seconds = time.perf_counter() - start
-    assert place.stat().st_size == sum(part.size for part in parts)
-    place.unlink()
+    assert sum(file.stat().st_size for file in place.iterdir()) == sum(part.size for _, part in parts)
+    shutil.rmtree(place)
     return seconds
 
 
-def compare(root: Path, parts: tuple[Part, ...], url: str, rounds: int) -> dict[str, float]:
+def compare(root: Path, parts: Parts, url: str, rounds: int) -> dict[str, float]:
     """Hydration, the bare loop, and the bare loop that fetches, in turn."""
     ways: dict[str, Callable[[], float]] = {
         "hydrate_s": lambda: hydrated(root, url),
@@ -315,6 +321,7 @@ def find_image(given: str | None, root: Path) -> Path:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--demo")
     parser.add_argument("--image")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
@@ -322,13 +329,16 @@ def main() -> int:
     )
     args = parser.parse_args()
     cores = os.sched_getaffinity(0)
-    with tempfile.TemporaryDirectory(prefix="headstart-bench-") as folder:
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108  # a folder of its own is made there
+    with tempfile.TemporaryDirectory(prefix="headstart-bench-", dir=memory) as folder:
         root = Path(folder)
-        image = find_image(args.image, root)
-        make_repository(root, image)
-        planned, release = hydration(prove(root, str(root / "storage")))
-        (unit,) = planned.units
-        parts = unit.files["sys.so"].parts
+        if args.demo:
+            for name in ("storage", "keys"):
+                shutil.copytree(Path(args.demo, name), root / name)
+        else:
+            make_repository(root, find_image(args.image, root))
+        wanted = tuple(hydration(prove(root, str(root / "storage"))).wanted())
+        parts = tuple((number, part) for number, file in enumerate(wanted) for part in file.parts)
         with serving(root, args.server) as url:
             shared = compare(root, parts, url, args.rounds)
             most = max(resident(root, url) for _ in range(3))
@@ -338,9 +348,11 @@ def main() -> int:
             with on(other), serving(root, args.server) as url, on(cores - other):
                 apart = compare(root, parts, url, args.rounds)
         said = {
-            "image_bytes": release.images[0].size,
-            "stored_bytes": sum((root / "storage" / part.name.path).stat().st_size for part in parts),
+            "release": args.demo is not None,
+            "bytes": sum(part.size for _, part in parts),
+            "stored_bytes": sum((root / "storage" / part.name.path).stat().st_size for _, part in parts),
             "objects": len(parts),
+            "files": len(wanted),
             "cores": len(cores),
             "server": args.server,
             "engine": ENGINE,

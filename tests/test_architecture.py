@@ -17,15 +17,15 @@ LAYERS = (
      "overrides", "nodefacts", "mountinfo",
      "clock", "bundle",
      "s3place",
-     "launchfiles", "releasestatement", "wording"},
+     "launchfiles", "releasestatement", "wording", "httphead"},
     # 2 format
     {"cvmfs"},
     # 3 edges
     {"process", "namespace", "machine", "keys", "store", "stratum", "snapshot", "published", "cache", "tree",
      "arrival", "console", "datafiles", "inflating", "loopback", "deflating", "ingest", "stage",
-     "publickeys", "webstratum", "source", "shortcut", "parallel", "directories", "failover", "siteconfig",
-     "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise", "treestate", "bounded",
-     "surroundings", "probing",
+     "publickeys", "webstratum", "wire", "fetching", "source", "shortcut", "parallel", "directories",
+     "failover", "siteconfig", "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise", "treestate",
+     "bounded", "surroundings", "probing",
      "memory", "objectfiles", "smallfiles", "workbench", "workshop",
      "crew", "webserver",
      "bucket", "lease", "s3store",
@@ -41,9 +41,9 @@ LAYERS = (
 
 NODE = {
     "errors", "names", "release", "dsse", "ed25519", "channel", "reference", "microarchitecture", "namespace",
-    "webstratum", "publickeys", "arrival", "route", "failover", "siteconfig", "tomltable",
-    "stratum", "snapshot", "published", "cache", "inflating", "hydrate", "launch", "inspect", "process",
-    "record", "script", "source", "shortcut", "parallel", "directories", "cli.starting", "cli.reading",
+    "webstratum", "wire", "httphead", "publickeys", "arrival", "route", "failover", "siteconfig", "tomltable",
+    "stratum", "fetching", "snapshot", "published", "cache", "inflating", "hydrate", "launch", "inspect",
+    "process", "record", "script", "source", "shortcut", "parallel", "directories", "cli.starting", "cli.reading",
     "cvmfs.entry", "cvmfs.rows", "cvmfs.database", "cvmfs.check", "cvmfs.faults", "cvmfs.rowrules",
     "cvmfs.examine", "cvmfs.examined", "cvmfs.rowwalk",
     "cvmfs.objects", "cvmfs.catalog", "cvmfs.der", "cvmfs.signature", "cvmfs.manifest", "cvmfs.whitelist",

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,9 +12,9 @@ from headstart.cache import Workplace
 from headstart.cvmfs.entry import Compression
 from headstart.cvmfs.objects import ObjectName
 from headstart.errors import CorruptError
+from headstart.fetching import stored_limit
 from headstart.inflating import Inflater
 from headstart.release import FileRecord
-from headstart.snapshot import stored_limit
 from headstart.wording import counted
 
 _BLOCK: Final = 1 << 18
@@ -146,9 +146,12 @@ class Landing:
     A sink (``stratum.Sink``). What it writes may be wrong; if it is, the next answer is written over it.
     """
 
-    def __init__(self, arrival: Arrival, part: Part) -> None:
+    def __init__(
+        self, arrival: Arrival, part: Part, following: Callable[[], Part | None] = lambda: None
+    ) -> None:
         self._arrival = arrival
         self._part = part
+        self._following = following
         self._what = f"object {part.name} of {arrival.wanted.path}"
 
     def begin(self) -> None:
@@ -168,6 +171,11 @@ class Landing:
             except CorruptError as error:
                 # The rest is waited for, lest it be taken for the next answer: the object's name decides.
                 self._fault = error
+
+    def following(self) -> str | None:
+        """See ``stratum.Sink``."""
+        part = self._following()
+        return None if part is None else part.name.path
 
     def end(self) -> None:
         """The object has come whole: its part has arrived, if that can be its content.

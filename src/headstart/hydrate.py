@@ -30,7 +30,7 @@ from headstart.errors import CorruptError, MissingError, UnknownError
 from headstart.launchfiles import WITH_STOCK, julia_files, unit_files
 from headstart.names import Sha256
 from headstart.neighbours import Neighbours
-from headstart.parallel import in_parallel
+from headstart.parallel import in_parallel, looking_ahead
 from headstart.release import (
     JULIA_FILE,
     RELEASE_FILE,
@@ -52,6 +52,10 @@ _LARGE: Final = 8 << 20
 
 Needed = tuple[tuple[str, tuple[str, ...]], ...]
 """Units of a cache, each with the digests of which it may be, the least first."""
+
+
+_Fetch = Callable[[Arrival, Part, Callable[[], Part | None]], None]
+"""Brings a part, and may ask which one this thread brings next."""
 
 
 class Source(Protocol):
@@ -205,12 +209,14 @@ def _plan_unit(
     unit, digest = named
     files: dict[str, Wanted] = {}
     links: dict[str, LinkRecord] = {}
+    directories = {""}
     for path, record in records.items():
         where = f"/{unit}/{path}"
         parent = posixpath.dirname(path)
-        while parent:
+        while parent not in directories:
             if parent in records or parent in extra:
                 raise CorruptError(f"{where} is below {parent}, which is recorded as no directory")
+            directories.add(parent)
             parent = posixpath.dirname(parent)
         if path in extra:
             raise CorruptError(f"{where} is recorded as a file of the release, which it cannot be")
@@ -355,16 +361,16 @@ def _fetch_files(
 def _fetch(
     missing: tuple[Wanted, ...], source: Source, work: Workplace, workers: int, progress: Callable[[int], None]
 ) -> None:
-    def fetch(arrival: Arrival, part: Part) -> None:
-        landing = Landing(arrival, part)
+    def fetch(arrival: Arrival, part: Part, following: Callable[[], Part | None]) -> None:
+        landing = Landing(arrival, part, following)
         try:
             source.pour(part.name, landing, limit=part.limit)
             landing.end()
         except CorruptError:
-            fetch_again(arrival, part)
+            fetch_again(arrival, part, following)
         progress(part.size)
 
-    def fetch_again(arrival: Arrival, part: Part) -> None:
+    def fetch_again(arrival: Arrival, part: Part, _following: Callable[[], Part | None]) -> None:
         landing = Landing(arrival, part)
         source.pour_again(part.name, landing, limit=part.limit)
         landing.end()
@@ -377,9 +383,7 @@ def _fetch(
         )
 
 
-def _bring(
-    missing: Sequence[Wanted], work: Workplace, fetch: Callable[[Arrival, Part], None], workers: int
-) -> list[Wanted]:
+def _bring(missing: Sequence[Wanted], work: Workplace, fetch: _Fetch, workers: int) -> list[Wanted]:
     """Have files put together and kept; those that are not what the release records are returned, not kept."""
     tasks = [
         (arrival, part)
@@ -391,13 +395,17 @@ def _bring(
     tasks.sort(key=lambda task: (-(task[0].wanted.record.size // _LARGE), task[1].size < _LARGE))
     wrong: list[Wanted] = []
 
-    def bring(task: tuple[Arrival, Part]) -> None:
-        fetch(*task)
+    def bring(task: tuple[Arrival, Part], following: Callable[[], tuple[Arrival, Part] | None]) -> None:
+        def following_part() -> Part | None:
+            coming = following()
+            return None if coming is None else coming[1]
+
+        fetch(*task, following_part)
         if not task[0].finish_if_whole():
             wrong.append(task[0].wanted)
 
     try:
-        in_parallel(tasks, bring, workers=workers, at_first=len(os.sched_getaffinity(0)))
+        looking_ahead(tasks, bring, workers=workers, at_first=len(os.sched_getaffinity(0)))
     finally:
         for arrival, _ in tasks:
             arrival.close()

@@ -18,6 +18,7 @@ from headstart.cvmfs.catalog import Catalog
 from headstart.cvmfs.entry import ChunkedFile, Compression, Entry, File, Mountpoint, Symlink
 from headstart.cvmfs.objects import Digest, Kind, ObjectName
 from headstart.errors import CorruptError, Error, MissingError, UnknownError
+from headstart.fetching import stored_limit
 from headstart.inflating import inflate
 from headstart.names import ChannelName, ReleaseId, Sha256, StackName
 from headstart.parallel import in_parallel
@@ -37,7 +38,7 @@ from headstart.published import (
 from headstart.reference import Reference
 from headstart.release import JULIA_FILE, RELEASE_FILE, FileRecord, JuliaTree, LinkRecord, Record, Release
 from headstart.releasestatement import Stated, statement_path
-from headstart.snapshot import Snapshot, stored_limit
+from headstart.snapshot import Snapshot
 from headstart.source import MountSource, Opened
 from headstart.wording import counted, readable
 

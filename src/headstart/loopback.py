@@ -3,6 +3,7 @@
 It serves a repository's storage below ``/cvmfs/<name>/`` as a stratum does, and counts what it sends.
 """
 
+import contextlib
 import os
 import threading
 from functools import partial
@@ -37,7 +38,8 @@ class _Handler(SimpleHTTPRequestHandler):
         Counted first: who has read the last byte may ask for the sum before this thread goes on.
         """
         self._state.add(os.fstat(source.fileno()).st_size)
-        self.connection.sendfile(source)
+        with contextlib.suppress(ConnectionError):  # who asked has gone
+            self.connection.sendfile(source)
 
 
 class LoopbackServer:

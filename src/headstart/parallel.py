@@ -25,13 +25,29 @@ def in_parallel(
             Threads that work are best as many as there are cores, since more of them take turns, and what is
             begun first ends late; threads that wait for somebody's answer are best many.
     """
+    looking_ahead(tasks, lambda task, _following: do(task), workers=workers, at_first=at_first)
+
+
+def looking_ahead(
+    tasks: Sequence[_Task],
+    do: Callable[[_Task, Callable[[], _Task | None]], None],
+    *,
+    workers: int,
+    at_first: int | None = None,
+) -> None:
+    """The same, where a task is told how to ask for the one that its thread does next.
+
+    Once asked for, it is that thread's: so this is for the end of a task, lest another one have time for it.
+    """
     _Team(tasks, do, min(workers, len(tasks))).run(at_first or workers)
 
 
 class _Team(Generic[_Task]):
     """Threads that take one task after the other, until there is none or one has failed."""
 
-    def __init__(self, tasks: Sequence[_Task], do: Callable[[_Task], None], most: int) -> None:
+    def __init__(
+        self, tasks: Sequence[_Task], do: Callable[[_Task, Callable[[], _Task | None]], None], most: int
+    ) -> None:
         self._following = iter(tasks)
         self._do = do
         self._most = most
@@ -63,15 +79,25 @@ class _Team(Generic[_Task]):
         if self._failures:
             raise self._failures[0]
 
+    def _next(self) -> _Task | None:
+        with self._lock:
+            return next(self._following, None)
+
     def _work(self) -> None:
+        mine: list[_Task] = []
+
+        def following() -> _Task | None:
+            if not mine and (task := self._next()) is not None:
+                mine.append(task)
+            return mine[0] if mine else None
+
         while not self._failures:
-            with self._lock:
-                task = next(self._following, None)
+            task = mine.pop() if mine else self._next()
             if task is None:
                 return
             begun, worked = time.monotonic(), time.thread_time()
             try:
-                self._do(task)
+                self._do(task, following)
             except BaseException as error:  # noqa: BLE001  # raised again by the thread that waits
                 self._failures.append(error)
             worked = time.thread_time() - worked

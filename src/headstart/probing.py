@@ -5,10 +5,9 @@ Each of these may be silent for long, a name server even longer than any timeout
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.message import Message
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
@@ -108,11 +107,11 @@ def hear(way: Way, inquiry: Inquiry) -> Heard | Trouble:
     )
 
 
-def _offset(headers: Message, now: float) -> float | None:
+def _offset(headers: Mapping[str, str], now: float) -> float | None:
     """By how much a server's clock is before ours; its dates have whole seconds."""
     try:
-        said = parsedate_to_datetime(headers.get("Date", "")).timestamp()
-        age = int(headers.get("Age", "0"))
+        said = parsedate_to_datetime(headers.get("date", "")).timestamp()
+        age = int(headers.get("age", "0"))
     except (ValueError, OverflowError, TypeError):
         return None
     return said + age + 0.5 - now

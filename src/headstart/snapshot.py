@@ -6,10 +6,10 @@ caches on the way, as the real client does (format section 18). Symbolic links a
 only ever compared with catalog rows, so nothing in a repository can lead out of it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from threading import Lock
-from typing import Final, Self, TypeVar, assert_never
+from typing import Final, Self, assert_never
 
 from headstart.cvmfs.catalog import Catalog
 from headstart.cvmfs.entry import (
@@ -21,17 +21,16 @@ from headstart.cvmfs.entry import (
     Mountpoint,
     Special,
     Symlink,
+    parent_of,
     valid_path,
 )
 from headstart.cvmfs.history import History
 from headstart.cvmfs.manifest import MANIFEST_FILE, Manifest
 from headstart.cvmfs.objects import (
-    Algorithm,
     Digest,
     Kind,
     ObjectName,
     Revision,
-    RunningDigest,
     inflate,
 )
 from headstart.cvmfs.past import ByHash, PastRoot, Selector, among_tags, described, find
@@ -48,32 +47,15 @@ from headstart.cvmfs.trust import (
     open_nested,
 )
 from headstart.cvmfs.whitelist import WHITELIST_FILE
-from headstart.errors import (
-    CorruptError,
-    Error,
-    MissingError,
-    StorageError,
-    TrustError,
-    UnavailableError,
-    UnknownError,
-)
+from headstart.errors import CorruptError, MissingError, StorageError, TrustError, UnknownError
+from headstart.fetching import fetch_object, from_any, pour_anew, stored_limit
 from headstart.names import Fqrn
 from headstart.stratum import Sink, Stratum
 from headstart.wording import readable
 
-T = TypeVar("T")
 HISTORY_LIMIT: Final = 1 << 26
 """Bytes that the tag history may inflate to here."""
 METAINFO_LIMIT: Final = 1 << 20
-
-
-def stored_limit(size: int, compression: Compression = Compression.ZLIB) -> int:
-    """Bytes that an object of ``size`` bytes of content may have in storage, whatever made it.
-
-    Deflate grows what it cannot compress by 5 bytes per block; the blocks of the real encoders are large, this
-    leaves room for ones as small as 40 bytes.
-    """
-    return size if compression is Compression.NONE else size + size // 8 + 64
 
 
 class Snapshot:
@@ -87,6 +69,8 @@ class Snapshot:
         """Which past state this is; None for the repository's present one."""
         self._lock = Lock()
         self._catalogs: dict[bytes, Catalog] = {}
+        self._last: tuple[bytes, Catalog] | None = None
+        """The directory that was last asked about, and the catalog of what is in it."""
 
     @classmethod
     def open(
@@ -232,15 +216,20 @@ class Snapshot:
         """
         if not valid_path(path):
             raise UnknownError(f"{path[:200]!r} is not a path in a repository")
-        catalog = self.root_catalog
-        end = 0
-        # Every directory on the way, from the root down, may be where another catalog begins.
-        while path and end < len(path):
-            end = path.find(b"/", end + 1)
-            end = len(path) if end < 0 else end
-            if path[:end] in catalog.nested:
-                catalog = self._catalog(path[:end], catalog)
-        return catalog
+        directory = parent_of(path)
+        # Most questions are about one directory after the other.
+        asked, catalog = self._last or (b"", self.root_catalog)
+        if asked != directory:
+            catalog = self.root_catalog
+            end = 0
+            # Every directory on the way, from the root down, may be where another catalog begins.
+            while end < len(directory):
+                end = directory.find(b"/", end + 1)
+                end = len(directory) if end < 0 else end
+                if directory[:end] in catalog.nested:
+                    catalog = self._catalog(directory[:end], catalog)
+            self._last = directory, catalog
+        return self._catalog(path, catalog) if path in catalog.nested else catalog
 
     def lookup(self, path: bytes) -> Entry:
         """What is at a path: empty for the root, else ``/`` and components; symbolic links are not followed.
@@ -414,75 +403,6 @@ class Snapshot:
         if len(content) != size:
             raise CorruptError(f"{what} has {len(content)} bytes in {name}, not the {size} it should")
         return content
-
-
-def fetch_object(stratum: Stratum, name: ObjectName, *, limit: int) -> bytes:
-    """Fetch an object and compare it with its name.
-
-    If it is damaged, once more past the caches on the way, and then from each other server.
-
-    Raises:
-        CorruptError: it is damaged, or has more than ``limit`` bytes.
-        MissingError: it is not there.
-        UnavailableError: the source does not answer.
-    """
-    try:
-        return _fetch_once(stratum, name, limit=limit, fresh=False)
-    except CorruptError:
-        return from_any(stratum, lambda source: _fetch_once(source, name, limit=limit, fresh=True))
-
-
-def pour_anew(stratum: Stratum, name: ObjectName, sink: Sink, *, limit: int) -> None:
-    """An object into a sink, past the caches on the way, from each server until it is that of its name.
-
-    Raises:
-        CorruptError, MissingError, UnavailableError: as ``fetch_object``; and whatever the sink raises.
-    """
-    from_any(stratum, lambda source: _pour_once(source, name, sink, limit=limit))
-
-
-def from_any(stratum: Stratum, ask: Callable[[Stratum], T]) -> T:
-    """Ask a stratum, and each other server of it while what they say does not hold; the first error counts."""
-    source: Stratum | None = stratum
-    first: Error | None = None
-    while source is not None:
-        try:
-            return ask(source)
-        except (CorruptError, MissingError, TrustError, StorageError, UnavailableError) as error:
-            # The others may be honest, or further on.
-            first = first or error
-            source = source.another()
-    assert first is not None  # noqa: S101  # the loop ends by an error only
-    raise first from None
-
-
-def _fetch_once(stratum: Stratum, name: ObjectName, *, limit: int, fresh: bool) -> bytes:
-    stored = stratum.fetch(name.path, limit=limit, fresh=fresh)
-    name.check(stored)
-    return stored
-
-
-class _Hashed:
-    """A sink that hashes on the way to another."""
-
-    def __init__(self, algorithm: Algorithm, sink: Sink) -> None:
-        self._algorithm = algorithm
-        self._sink = sink
-        self.running = RunningDigest(algorithm)
-
-    def begin(self) -> None:
-        self.running = RunningDigest(self._algorithm)
-        self._sink.begin()
-
-    def take(self, piece: bytes | memoryview) -> None:
-        self.running.update(piece)
-        self._sink.take(piece)
-
-
-def _pour_once(stratum: Stratum, name: ObjectName, sink: Sink, *, limit: int) -> None:
-    hashed = _Hashed(name.digest.algorithm, sink)
-    stratum.pour(name.path, hashed, limit=limit, fresh=True)
-    name.check_digest(hashed.running.digest(), hashed.running.size)
 
 
 def _signed_file(stratum: Stratum, name: str, *, fresh: bool) -> bytes:

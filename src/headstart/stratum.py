@@ -31,6 +31,10 @@ class Sink(Protocol):
         """The next piece, which is gone when this returns."""
         ...
 
+    def following(self) -> str | None:
+        """The path that this thread asks for after this one, where that is known: it may be asked for ahead."""
+        ...
+
 
 class Stratum(Protocol):
     """A source of a repository's files. Safe to use from several threads."""

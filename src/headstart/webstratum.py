@@ -1,34 +1,25 @@
 """Reading a repository from a web server, through a proxy or not. Standard library only.
 
 One connection per thread, kept open. Redirects are not followed (format section 18), nothing is unpacked on the
-way, and no answer can keep the reader for ever: neither one that never ends (in its body, or in what ``http``
-reads without telling: interim answers, headers, trailers) nor one that drips.
+way, and no answer can keep the reader for ever (see ``wire``).
 """
 
 import contextlib
-import functools
-import http.client
-import io
-import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from email.message import Message
-from typing import Any, Final, Self
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Self
 from urllib.parse import SplitResult, quote, urlsplit
 
 from headstart.errors import ConfigurationError, MissingError, UnavailableError
-from headstart.stratum import PIECE, Sink, check_path, too_long
+from headstart.httphead import WireError
+from headstart.stratum import Sink, check_path, too_long
+from headstart.wire import Answer, Connection
 from headstart.wording import counted
 
-_LONGEST: Final = 60.0
-_MOST_TALK: Final = 1 << 20
-"""Bytes that may come before a body, and beside one."""
-_MOST_FRAMING: Final = 8
-"""Bytes on the wire per byte of a body: chunks of one byte take six."""
-_HEADERS: Final = {"Accept-Encoding": "identity", "User-Agent": "headstart", "Connection": "keep-alive"}
-_FRESH: Final = {"Cache-Control": "no-cache", "Pragma": "no-cache"}
-_TROUBLE: Final = (OSError, http.client.HTTPException, ValueError, MemoryError)
+_HEADERS: Final = "Accept-Encoding: identity\r\nUser-Agent: headstart\r\nConnection: keep-alive\r\n"
+_FRESH: Final = "Cache-Control: no-cache\r\nPragma: no-cache\r\n"
+_TROUBLE: Final = (OSError, WireError, ValueError, MemoryError)
+_PORTS: Final = {"http": 80, "https": 443}
 _HINT: Final = "check the address, the server and the proxy"
 
 
@@ -42,7 +33,7 @@ class HttpStratum:
         proxy: str | None = None,
         timeout: float = 10.0,
         slowest: int = 1024,
-        heard: Callable[[Message], object] | None = None,
+        heard: Callable[[Mapping[str, str]], object] | None = None,
     ) -> None:
         """Prepare; nothing is sent yet.
 
@@ -51,7 +42,7 @@ class HttpStratum:
             proxy: ``http://host:port``, or None to connect directly.
             timeout: seconds that a server may take to answer or to go on; also how long it may be too slow.
             slowest: bytes per second below which it is, as the real client's low speed limit.
-            heard: is given the headers of each answer.
+            heard: is given the headers of each answer, by name in small letters.
 
         Raises:
             ConfigurationError: not such a URL.
@@ -59,12 +50,15 @@ class HttpStratum:
         self._url = url.rstrip("/")
         self._target = _parse(url, ("http", "https"))
         self._proxy = None if proxy is None else _parse(proxy, ("http",))
+        self._secure = self._target.scheme == "https"
+        forwarded = f"http://{self._target.netloc}" if self._proxy is not None and not self._secure else ""
+        self._below = f"{forwarded}{self._target.path.rstrip('/')}/"
         self._timeout = timeout
         self._slowest = slowest
         self._heard = heard
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._connections: list[http.client.HTTPConnection] = []
+        self._connections: list[Connection] = []
 
     @property
     def name(self) -> str:
@@ -76,36 +70,33 @@ class HttpStratum:
 
     def fetch(self, path: str, *, limit: int, fresh: bool = False) -> bytes:
         """Read one file; see ``stratum.Stratum``."""
-        with self._answer(path, fresh=fresh) as response:
+        with self._answer(path, fresh=fresh) as answer:
             try:
-                return self._body(response, path, limit)
+                return self._body(answer, path, limit)
             except _TROUBLE as error:
                 raise self._unavailable(path, error) from error
 
     def pour(self, path: str, sink: Sink, *, limit: int, fresh: bool = False) -> None:
         """Read one file; see ``stratum.Stratum``."""
-        with self._answer(path, fresh=fresh) as response:
+        with self._answer(path, fresh=fresh) as answer:
             sink.begin()
             # What the sink raises is no fault of the server's, and not turned into one.
-            for piece in self._pieces(response, path, limit):
+            for piece in self._pieces(answer, path, limit):
+                if answer.over and (following := sink.following()) is not None:
+                    self._connection().ask_ahead(self._get(following))
                 sink.take(piece)
 
     @contextlib.contextmanager
-    def _answer(self, path: str, *, fresh: bool) -> Iterator[http.client.HTTPResponse]:
+    def _answer(self, path: str, *, fresh: bool) -> Iterator[Answer]:
         """A good answer, whose body is still to come."""
-        check_path(path)
-        response = self._request(path, _HEADERS | _FRESH if fresh else _HEADERS)
+        answer = self._request(check_path(path), fresh=fresh)
         try:
             if self._heard is not None:
-                self._heard(response.headers)
-            self._check_status(response, path)
-            yield response
-        except BaseException:
-            # What is left of an answer would be taken for the next one's.
-            self._drop()
-            raise
+                self._heard(answer.head.headers)
+            self._check_status(answer, path)
+            yield answer
         finally:
-            response.close()
+            answer.close()
 
     def close(self) -> None:
         """Close the connections of all threads."""
@@ -124,60 +115,54 @@ class HttpStratum:
     def _unavailable(self, path: str, error: Exception) -> UnavailableError:
         return UnavailableError(f"cannot read {self._url}/{path}: {_reason(error)}", hint=_HINT)
 
-    def _request(self, path: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-        below = f"{self._target.path.rstrip('/')}/{quote(path)}"
-        forwarded = self._proxy is not None and self._target.scheme == "http"
-        wanted = f"http://{self._target.netloc}{below}" if forwarded else below
-        connection, used = self._connection()
+    def _request(self, path: str, *, fresh: bool) -> Answer:
+        request = self._get(path, fresh=fresh)
+        connection = self._connection()
+        kept = connection.kept
         try:
             try:
-                return _ask(connection, wanted, headers)
-            except (ConnectionError, http.client.RemoteDisconnected):
+                return connection.ask(request)
+            except ConnectionError:
                 # A server may close a connection that was idle: that says nothing about this request.
-                if not used:
+                if not kept:
                     raise
-                connection.close()
-                return _ask(connection, wanted, headers)
+                return connection.ask(request)
         except _TROUBLE as error:
-            self._drop()
             raise self._unavailable(path, error) from error
 
-    def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
-        """This thread's connection, and whether it was used before."""
-        known: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if known is not None:
-            return known, True
-        to = self._proxy or self._target
-        kind = http.client.HTTPSConnection if to.scheme == "https" else http.client.HTTPConnection
-        if self._proxy is not None and self._target.scheme == "https":
-            kind = http.client.HTTPSConnection
-        connection = kind(to.hostname or "", to.port, timeout=self._timeout)
-        if self._proxy is not None and self._target.scheme == "https":
-            connection.set_tunnel(self._target.hostname or "", self._target.port or 443)
-        connection.response_class = functools.partial(_Response, slowest=self._slowest)  # type: ignore[assignment]  # called, never asked for its type
-        self._local.connection = connection
-        with self._lock:
-            self._connections.append(connection)
-        return connection, False
+    def _get(self, path: str, *, fresh: bool = False) -> bytes:
+        return (
+            f"GET {self._below}{quote(path)} HTTP/1.1\r\nHost: {self._target.netloc}\r\n"
+            f"{_HEADERS}{_FRESH if fresh else ''}\r\n"
+        ).encode("ascii")
 
-    def _drop(self) -> None:
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if connection is not None:
-            connection.close()
-
-    def _check_status(self, response: http.client.HTTPResponse, path: str) -> None:
-        if response.status in (404, 410):
-            raise MissingError(f"there is no {path} at {self._url} ({response.status})")
-        if response.status != 200:
-            raise UnavailableError(
-                f"{self._url}/{path} answers {response.status} {response.reason}"[:300], hint=_HINT
+    def _connection(self) -> Connection:
+        """This thread's."""
+        known: Connection | None = getattr(self._local, "connection", None)
+        if known is None:
+            target, proxy = _place(self._target), None if self._proxy is None else _place(self._proxy)
+            known = self._local.connection = Connection(
+                target if self._secure else proxy or target,
+                secure=self._secure,
+                through=proxy if self._secure else None,
+                timeout=self._timeout,
+                slowest=self._slowest,
             )
+            with self._lock:
+                self._connections.append(known)
+        return known
 
-    def _promised(self, response: http.client.HTTPResponse, path: str, limit: int) -> int | None:
+    def _check_status(self, answer: Answer, path: str) -> None:
+        head = answer.head
+        if head.status in (404, 410):
+            raise MissingError(f"there is no {path} at {self._url} ({head.status})")
+        if head.status != 200:
+            raise UnavailableError(f"{self._url}/{path} answers {head.status} {head.reason}"[:300], hint=_HINT)
+
+    def _promised(self, answer: Answer, path: str, limit: int) -> int | None:
         """Bytes that the body is to have; None when it does not say."""
-        if isinstance(response, _Response):
-            response.expect(limit)
-        promised = response.length
+        answer.expect(limit)
+        promised = answer.head.length
         if promised is not None and promised > limit:
             raise too_long(path, limit, self._url)
         return promised
@@ -188,112 +173,41 @@ class HttpStratum:
                 f"{self._url}/{path} is cut short: {size} of {counted(promised, 'byte')} came", hint=_HINT
             )
 
-    def _body(self, response: http.client.HTTPResponse, path: str, limit: int) -> bytes:
-        promised = self._promised(response, path, limit)
+    def _body(self, answer: Answer, path: str, limit: int) -> bytes:
+        promised = self._promised(answer, path, limit)
         if promised is None:
-            return b"".join(self._unmeasured(response, path, limit))
-        # In one read, to one place: put together from pieces it takes twice as long.
-        data = response.read(promised)
+            return b"".join(bytes(piece) for piece in self._unmeasured(answer, path, limit))
+        data = answer.read(promised)
         self._check_whole(path, len(data), promised)
         return data
 
-    def _pieces(
-        self, response: http.client.HTTPResponse, path: str, limit: int
-    ) -> Iterator[bytes | memoryview]:
+    def _pieces(self, answer: Answer, path: str, limit: int) -> Iterator[memoryview]:
         """The body, each piece in the place of the one before it."""
         try:
-            promised = self._promised(response, path, limit)
+            promised = self._promised(answer, path, limit)
             if promised is None:
-                yield from self._unmeasured(response, path, limit)
+                yield from self._unmeasured(answer, path, limit)
                 return
-            buffer = self._buffer()
             size = 0
-            while size < promised and (count := response.readinto(buffer)):
-                size += count
-                yield buffer[:count]
+            while piece := answer.piece():
+                size += len(piece)
+                yield piece
             self._check_whole(path, size, promised)
         except _TROUBLE as error:
             raise self._unavailable(path, error) from error
 
-    def _unmeasured(self, response: http.client.HTTPResponse, path: str, limit: int) -> Iterator[bytes]:
+    def _unmeasured(self, answer: Answer, path: str, limit: int) -> Iterator[memoryview]:
         """A body that does not say how long it is."""
         size = 0
-        while part := response.read1(min(PIECE, limit + 1 - size)):
-            size += len(part)
+        while piece := answer.piece():
+            size += len(piece)
             if size > limit:
                 raise too_long(path, limit, self._url)
-            yield part
-
-    def _buffer(self) -> memoryview:
-        """This thread's, made once."""
-        known: memoryview | None = getattr(self._local, "buffer", None)
-        if known is None:
-            known = self._local.buffer = memoryview(bytearray(PIECE))
-        return known
+            yield piece
 
 
-class _Watched(io.RawIOBase):
-    """What comes from a socket, and an end to it when it comes too slowly to be meant well."""
-
-    def __init__(self, raw: io.RawIOBase, timeout: float, slowest: int) -> None:
-        self._raw = raw
-        self._timeout = timeout
-        self._slowest = slowest
-        self._start = time.monotonic()
-        self._size = 0
-        self._most = _MOST_TALK
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int | None:
-        size: int | None = self._raw.readinto(buffer)
-        self._size += size or 0
-        passed = time.monotonic() - self._start
-        # The end of an answer is never too slow.
-        if size and passed > self._timeout and self._size < passed * self._slowest:
-            raise TimeoutError(f"it comes too slowly, {counted(self._size, 'byte')} in {passed:.0f} s")
-        if self._size > self._most:
-            raise OSError(f"it does not end, {counted(self._size, 'byte')} came")
-        return size
-
-    def expect(self, limit: int) -> None:
-        """From here on a body of up to ``limit`` bytes may come."""
-        self._most = self._size + _MOST_FRAMING * limit + _MOST_TALK
-
-    def close(self) -> None:
-        if not self.closed:
-            self._raw.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    """An answer, watched from its first header on."""
-
-    def __init__(
-        self,
-        sock: socket.socket,
-        debuglevel: int = 0,
-        method: str | None = None,
-        url: str | None = None,
-        *,
-        slowest: int,
-    ) -> None:
-        super().__init__(sock, debuglevel, method, url)
-        self.fp.close()
-        self._watched = _Watched(sock.makefile("rb", buffering=0), sock.gettimeout() or _LONGEST, slowest)
-        self.fp = io.BufferedReader(self._watched)
-
-    def expect(self, limit: int) -> None:
-        """See ``_Watched``."""
-        self._watched.expect(limit)
-
-
-def _ask(
-    connection: http.client.HTTPConnection, wanted: str, headers: dict[str, str]
-) -> http.client.HTTPResponse:
-    connection.request("GET", wanted, headers=headers)
-    return connection.getresponse()
+def _place(address: SplitResult) -> tuple[str, int]:
+    return address.hostname or "", address.port or _PORTS[address.scheme]
 
 
 def _reason(error: Exception) -> str:

@@ -1,18 +1,24 @@
 """One contract for every stratum; and what only a server can do wrong."""
 
+import contextlib
 import errno
 import http.server
 import os
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from headstart.errors import ConfigurationError, CorruptError, MissingError, UnavailableError
 from headstart.loopback import LoopbackServer
@@ -32,9 +38,10 @@ FILES = {
 class Bowl:
     """A sink that keeps what comes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *coming: str) -> None:
         self.content = bytearray(b"of another answer")
         self.largest = 0
+        self.coming = coming
 
     def begin(self) -> None:
         self.content.clear()
@@ -42,6 +49,9 @@ class Bowl:
     def take(self, piece: bytes | memoryview) -> None:
         self.content += piece
         self.largest = max(self.largest, len(piece))
+
+    def following(self) -> str | None:
+        return next(iter(self.coming), None)
 
 
 class Leak(Bowl):
@@ -61,6 +71,26 @@ class StratumContract:
         for limit, fresh in ((1 << 22, False), (len(FILES[path]), True)):
             stratum.pour(path, bowl, limit=limit, fresh=fresh)
             assert bytes(bowl.content) == FILES[path]
+
+    def test_whether_what_was_said_to_follow_is_asked_for_or_not(self, stratum: Stratum) -> None:
+        paths = [
+            "data/ab/cdef",
+            "data/ab/largeC",
+            "data/ab/absent",
+            "data/ab/cdef",
+            "data/ab/empty",
+            "data/ab/largeC",
+        ]
+        for path, coming in zip(paths, [*paths[1:], "data/ab/cdef"], strict=True):
+            bowl = Bowl(coming)
+            if path not in FILES:
+                with pytest.raises(MissingError):
+                    stratum.pour(path, bowl, limit=1 << 22)
+                continue
+            stratum.pour(path, bowl, limit=1 << 22)
+            assert bytes(bowl.content) == FILES[path]
+        for path in (".cvmfspublished", "data/ab/cdef"):  # not what the last one said
+            assert stratum.fetch(path, limit=1 << 22, fresh=True) == FILES[path]
 
     def test_one_byte_too_many_in_pieces(self, stratum: Stratum) -> None:
         for path in ("data/ab/cdef", "data/ab/largeC"):
@@ -174,6 +204,132 @@ class TestHttpThroughAProxy(StratumContract):
             yield stratum
 
 
+@pytest.fixture(scope="module")
+def secure(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, Path]:
+    """What a server needs for TLS at localhost, and whom to believe for it."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (folder / "pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        + certificate.public_bytes(pem)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "pem")
+    return context, folder / "pem"
+
+
+def answer_files(handler: "Handler") -> None:
+    content = FILES.get(handler.path.removeprefix("/r/"))
+    handler.reply(b"" if content is None else content, 404 if content is None else 200)
+
+
+@pytest.fixture
+def trusted(secure: tuple[ssl.SSLContext, Path], monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    monkeypatch.setenv("SSL_CERT_FILE", str(secure[1]))
+    return secure[0]
+
+
+class TestHttps(StratumContract):
+    @pytest.fixture
+    def stratum(self, trusted: ssl.SSLContext) -> Iterator[Stratum]:
+        with serving(answer_files, trusted) as url, HttpStratum(f"{url}/r") as stratum:
+            yield stratum
+
+
+class TestHttpsThroughATunnel(StratumContract):
+    @pytest.fixture
+    def stratum(self, trusted: ssl.SSLContext) -> Iterator[Stratum]:
+        with (
+            serving(answer_files, trusted) as url,
+            digging(b"HTTP/1.1 200 Connection established\r\n\r\n") as proxy,
+            HttpStratum(f"{url}/r", proxy=proxy) as stratum,
+        ):
+            yield stratum
+
+
+def test_a_server_that_nobody_vouches_for(secure: tuple[ssl.SSLContext, Path]) -> None:
+    with (
+        serving(answer_files, secure[0]) as url,
+        HttpStratum(f"{url}/r") as stratum,
+        pytest.raises(UnavailableError, match="certificate verify failed"),
+    ):
+        stratum.fetch("x", limit=10)
+    with serving(answer_files) as plain:
+        at = plain.replace("http:", "https:")
+        with HttpStratum(at, timeout=1) as stratum, pytest.raises(UnavailableError):
+            stratum.fetch("x", limit=10)
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"HTTP/1.1 403 Not for you\r\nContent-Length: 0\r\n\r\n", "Tunnel connection failed: 403 Not for you"),
+        (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 200 OK\r\n\r\n", "in the server's place"),
+        (b"SSH-2.0-x\r\n\r\n", "no answer of HTTP"),
+        (b"", "without an answer"),
+    ],
+)
+def test_a_proxy_that_makes_no_tunnel(trusted: ssl.SSLContext, said: bytes, why: str) -> None:
+    with (
+        serving(answer_files, trusted) as url,
+        digging(said) as proxy,
+        HttpStratum(url, proxy=proxy, timeout=2) as stratum,
+        pytest.raises(UnavailableError, match=why),
+    ):
+        stratum.fetch("x", limit=10)
+
+
+@contextmanager
+def digging(said: bytes) -> Iterator[str]:
+    """A proxy that makes tunnels, or says something else."""
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def serve(client: socket.socket) -> None:
+        with client:
+            asked = client.recv(1 << 16)
+            place = asked.split(b" ")[1].decode()
+            assert asked.startswith(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n".encode())
+            client.sendall(said)
+            if b" 200 Connection" not in said:
+                return
+            host, _, port = place.rpartition(":")
+            with socket.create_connection((host, int(port))) as server:
+                back = threading.Thread(target=pump, args=(server, client), daemon=True)
+                back.start()
+                pump(client, server)
+                back.join(5)
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     answer: ClassVar[Callable[[Any], None]]
@@ -197,15 +353,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(answer: Callable[[Handler], None]) -> Iterator[str]:
+def serving(answer: Callable[[Handler], None], secure: ssl.SSLContext | None = None) -> Iterator[str]:
     kind = type("OneHandler", (Handler,), {"answer": staticmethod(answer), "connections": 0})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), kind) as server:
+        if secure is not None:
+            server.socket = secure.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         # A client that goes away in the middle is what several tests are about.
         server.handle_error = lambda *_: None  # type: ignore[method-assign]  # only silenced
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}"
+            yield f"{'http://127.0.0.1' if secure is None else 'https://localhost'}:{server.server_port}"
         finally:
             server.shutdown()
             thread.join()
@@ -232,6 +390,50 @@ def test_a_connection_is_kept_and_one_that_was_closed_is_opened_again() -> None:
         for _ in range(6):
             assert stratum.fetch("x", limit=10) == b"yes"
     assert type(handlers[0]).connections == 2
+
+
+def test_what_follows_is_asked_for_when_an_answer_has_come_and_before_it_is_used() -> None:
+    asked: list[str] = []
+    changed = threading.Condition()
+
+    def answer(handler: Handler) -> None:
+        with changed:
+            asked.append(handler.path)
+            changed.notify()
+        handler.reply(b"yes")
+
+    class Slow(Bowl):
+        def take(self, piece: bytes | memoryview) -> None:
+            super().take(piece)
+            with changed:
+                assert changed.wait_for(lambda: "/second" in asked, timeout=10)
+
+    with serving(answer) as url, HttpStratum(url) as stratum:
+        stratum.pour("first", Slow("second"), limit=10)
+        assert stratum.fetch("second", limit=10) == b"yes"
+        assert asked == ["/first", "/second"]
+        stratum.pour("third", Bowl("fourth"), limit=10)
+        assert (
+            stratum.fetch("fifth", limit=10) == b"yes"
+        )  # on another connection, lest it be taken for the fourth
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_server_that_closes_after_each_answer_is_no_worse_for_being_asked_ahead(*, told: bool) -> None:
+    def answer(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(handler.path)))
+        if told:
+            handler.send_header("Connection", "close")
+        handler.end_headers()
+        handler.wfile.write(handler.path.encode())
+        handler.close_connection = True
+
+    with serving(answer) as url, HttpStratum(url) as stratum:
+        for number in range(20):
+            bowl = Bowl(f"{number + 1}")
+            stratum.pour(f"{number}", bowl, limit=10)
+            assert bytes(bowl.content) == f"/{number}".encode()
 
 
 def test_a_fresh_copy_is_asked_for_past_caches() -> None:

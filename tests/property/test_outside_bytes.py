@@ -3,11 +3,13 @@
 import contextlib
 import functools
 import json
+import socket
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -34,6 +36,8 @@ from headstart.names import Sha256
 from headstart.release import JuliaTree, Release
 from headstart.releasestatement import ReleaseStatement, read_statement
 from headstart.repository.releasestatements import statement_of
+from headstart.webstratum import HttpStratum
+from scripted import Script
 from simulator import NOW, Simulator, certificate_pem, channel_signer, rsa_signer
 
 FQRN = Simulator().fqrn
@@ -91,6 +95,10 @@ def samples() -> dict[str, bytes]:
         "object path": manifest.root_catalog_name.path.encode(),
         "memory": Memory(channels={"jets/prod": (5, 1)}).to_bytes(),
         "blacklist": b"<julia.example.org 3\n" + b"AB:" * 19 + b"AB\n",
+        "answers": (
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nabcde\r\n0\r\nA: b\r\n\r\n"
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nA: b\r\n c\r\n\r\nabc"
+        ),
         "stored": zlib.compress(b"content" * 100),
     }
 
@@ -137,6 +145,28 @@ def read_signed_statement(data: bytes) -> None:
     read_statement(data, root=Simulator().root(), stack=good.stack, digest=good.digest)
 
 
+class Away:
+    """A sink."""
+
+    def begin(self) -> None:
+        pass
+
+    def take(self, piece: bytes | memoryview) -> None:
+        pass
+
+    def following(self) -> str:
+        return "x"
+
+
+def read_answers(data: bytes) -> None:
+    with (
+        mock.patch.object(socket, "create_connection", side_effect=lambda *_, **__: Script(data)),
+        HttpStratum("http://host/r") as stratum,
+    ):
+        stratum.pour("x", Away(), limit=1000)
+        stratum.fetch("x", limit=1000)
+
+
 def trust(data: bytes) -> None:
     MasterKeys(tuple(MASTERS.values())).trust(data, fqrn=FQRN, now=datetime(2026, 12, 1, tzinfo=UTC))
 
@@ -168,6 +198,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "object path": lambda data: key_at(data.decode(errors="replace")),
     "memory": Memory.from_bytes,
     "blacklist": lambda data: Blacklist.from_text(data.decode(errors="replace")),
+    "answers": read_answers,
     "stored": lambda data: inflate(data, limit=1000, what="it"),
 }
 JSON = ("root", "pointer", "statement", "release", "julia", "memory", "envelope", "signed pointer")

@@ -13,9 +13,9 @@ from headstart.cache import Cache, Workplace
 from headstart.cvmfs.entry import Compression
 from headstart.cvmfs.objects import Algorithm, Kind, ObjectName
 from headstart.errors import CorruptError
+from headstart.fetching import pour_anew
 from headstart.names import Fqrn, Sha256
 from headstart.release import FileRecord
-from headstart.snapshot import pour_anew
 from simulator import Simulator
 
 CONTENT = bytes(range(256)) * 3000

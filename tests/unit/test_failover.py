@@ -182,6 +182,9 @@ def test_what_came_of_a_way_that_broke_off_counts_for_nothing() -> None:
         def __init__(self) -> None:
             self.content = b""
 
+        def following(self) -> None:
+            pass
+
         def begin(self) -> None:
             self.content = b""
 

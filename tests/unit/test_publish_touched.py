@@ -350,7 +350,7 @@ def test_any_changes_come_out_as_in_a_full_run(
 
 
 def known(spot: str, tree: Path, before: set[str]) -> str:
-    """What to name for a touched place: what came and went in between may not be, what was made for it has to be."""
+    """What to name for a touched place: not what came and went in between, but what was made for it."""
     while spot and spot not in before and not os.path.lexists(tree / spot):
         spot = os.path.dirname(spot)
     return spot

@@ -161,6 +161,7 @@ class Rows:
             database.require_index(f"{self._select} {ends}", names)
         database.require_index(_CHUNKS, ("md5path_1", "md5path_2"))
         self.nested: Final = self._nested()
+        self._last = mountpoint, path_hash(mountpoint)
 
     def _nested(self) -> Mapping[bytes, Nested]:
         found: dict[bytes, Nested] = {}
@@ -286,13 +287,20 @@ class Rows:
         if row.name != name_of(path) or (row.md5path_1, row.md5path_2) != path_hash(path):
             raise self._refused(row, f"name or path hash is not that of {readable(path)}")
         # The root has no parent, and says so with zeros rather than with a hash (format section 9.3).
-        parent = path_hash(parent_of(path)) if path else (0, 0)
+        parent = self._hash_of_directory(parent_of(path)) if path else (0, 0)
         if (row.parent_1, row.parent_2) != parent:
             raise self._refused(row, f"its parent is not the directory of {readable(path)}")
         if row.hash is not None and (
             not isinstance(row.hash, bytes) or len(row.hash) != DIGEST_SIZE or not any(row.hash)
         ):
             raise self._refused(row, "its digest is of another size, or zeros")
+
+    def _hash_of_directory(self, path: bytes) -> tuple[int, int]:
+        """That of the last one is at hand: most rows come with their neighbours."""
+        asked, known = self._last
+        if asked != path:
+            asked, known = self._last = path, path_hash(path)
+        return known
 
     def _directory(self, path: bytes, row: Row, stat: Stat, flags: int) -> Directory | Mountpoint:
         if path == self.mountpoint:

@@ -15,9 +15,9 @@ from headstart.cvmfs.signature import CERTIFICATE_LIMIT, LETTER_LIMIT, Certifica
 from headstart.cvmfs.trust import MasterKeys
 from headstart.cvmfs.whitelist import WHITELIST_FILE, Whitelist
 from headstart.errors import CorruptError, Error, MissingError, TrustError
+from headstart.fetching import fetch_object, stored_limit
 from headstart.names import Fqrn
 from headstart.repository.report import Report
-from headstart.snapshot import fetch_object, stored_limit
 from headstart.stratum import Stratum
 
 _REAL_LIMIT: Final = 4096

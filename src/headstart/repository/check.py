@@ -26,13 +26,14 @@ from headstart.cvmfs.reflog import REFLOG_FILE, Reference, ReferenceKind
 from headstart.cvmfs.tagcheck import HISTORY, REFLOG, examine_history, examine_reflog
 from headstart.cvmfs.trust import MasterKeys
 from headstart.errors import CorruptError, MissingError
+from headstart.fetching import fetch_object, stored_limit
 from headstart.inflating import inflate
 from headstart.names import Fqrn
 from headstart.repository.chain import check_chain, read_named
 from headstart.repository.replica import REPLICA_MARKER, SNAPSHOT_FILE
 from headstart.repository.report import Report
 from headstart.repository.states import Reader, Root, States
-from headstart.snapshot import HISTORY_LIMIT, METAINFO_LIMIT, fetch_object, stored_limit
+from headstart.snapshot import HISTORY_LIMIT, METAINFO_LIMIT
 from headstart.store import Store
 from headstart.stratum import Stratum
 from headstart.wording import counted

@@ -32,9 +32,9 @@ from headstart.cvmfs.objects import Digest, Kind, ObjectName
 from headstart.cvmfs.rows import Nested
 from headstart.cvmfs.trust import CATALOG_LIMIT
 from headstart.errors import CorruptError, Error, MissingError
+from headstart.fetching import fetch_object, stored_limit
 from headstart.inflating import inflate
 from headstart.repository.replica import read_object
-from headstart.snapshot import fetch_object, stored_limit
 from headstart.store import Store, Transaction
 from headstart.stratum import Stratum
 

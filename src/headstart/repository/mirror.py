@@ -23,6 +23,7 @@ from headstart.cvmfs.reflog import REFLOG_FILE, Reference, ReferenceKind, presen
 from headstart.cvmfs.signature import CERTIFICATE_LIMIT, Certificate
 from headstart.cvmfs.whitelist import WHITELIST_FILE
 from headstart.errors import Error, MissingError, StorageError
+from headstart.fetching import stored_limit
 from headstart.repository.copying import Copy, State, Survey, Tally
 from headstart.repository.origin import (
     NOTHING,
@@ -42,7 +43,7 @@ from headstart.repository.replica import (
     snapshot_log,
 )
 from headstart.repository.statusfile import date_text, note
-from headstart.snapshot import HISTORY_LIMIT, stored_limit
+from headstart.snapshot import HISTORY_LIMIT
 from headstart.store import NewStorage, Store, Transaction
 
 _SMALL: Final = stored_limit(HISTORY_LIMIT)

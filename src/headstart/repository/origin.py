@@ -22,10 +22,11 @@ from headstart.cvmfs.tagcheck import examine_history
 from headstart.cvmfs.trust import CATALOG_LIMIT, NO_BLACKLIST, Blacklist, MasterKeys, TrustedManifest
 from headstart.cvmfs.whitelist import WHITELIST_FILE, Whitelist
 from headstart.errors import CorruptError, MissingError, StorageError, TrustError
+from headstart.fetching import fetch_object, from_any, stored_limit
 from headstart.inflating import inflate
 from headstart.names import Fqrn
 from headstart.repository.replica import REPLICA_MARKER, Standing, read_object
-from headstart.snapshot import HISTORY_LIMIT, fetch_object, from_any, stored_limit
+from headstart.snapshot import HISTORY_LIMIT
 from headstart.store import Store
 from headstart.stratum import Stratum
 

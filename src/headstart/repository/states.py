@@ -19,10 +19,10 @@ from headstart.cvmfs.objectkeys import Content, Key, contents_in, key_of, keys_i
 from headstart.cvmfs.objects import Digest, Kind, ObjectName
 from headstart.cvmfs.trust import CATALOG_LIMIT
 from headstart.errors import CorruptError, Error, MissingError, UnavailableError
+from headstart.fetching import fetch_object, stored_limit
 from headstart.inflating import inflate
 from headstart.parallel import in_parallel
 from headstart.repository.report import Report
-from headstart.snapshot import fetch_object, stored_limit
 from headstart.stratum import Stratum
 from headstart.wording import counted, readable
 
