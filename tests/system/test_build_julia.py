@@ -74,7 +74,7 @@ class Tiny:
     def inside(self, *argv: str, uid: int | None = None, **env: str) -> subprocess.CompletedProcess[str]:
         """Start a program where the stage stands, read-only, at the repository's mountpoint."""
         bind = Bind(str(self.stage), f"/cvmfs/{FQRN}", writable=False)
-        full = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", **env}
+        full = {"PATH": "/usr/bin:/bin", "HOME": "/proc/nowhere", **env}
         words = wrap((bind,), argv, uid=uid)
         return subprocess.run(words, env=full, capture_output=True, text=True, timeout=300, check=False)
 
@@ -122,8 +122,10 @@ def test_paths_in_the_release_are_its_final_ones(tiny: Tiny) -> None:
     source, bindir, depots = done.stdout.split()
     assert source == f"{tiny.release.path}/project/packages/App/src/App.jl"
     assert bindir.startswith(f"/cvmfs/{FQRN}/julia/")
-    assert f"{tiny.release.path}/depot,/cvmfs/{FQRN}/julia/{tiny.release.julia}/" in depots
     first, *others = depots.split(",")
+    assert others.index(f"{tiny.release.path}/depot") < others.index(
+        f"/cvmfs/{FQRN}/julia/{tiny.release.julia}/{tiny.release.julia_share}"
+    )
     # Julia writes to the first: what is no directory, or a depot of this start's own
     assert first == "/dev/null" or not first.startswith("/cvmfs/")
     assert all(place.startswith(f"/cvmfs/{FQRN}/") for place in others)

@@ -68,7 +68,7 @@ class Made:
         """Start it read-only at its path."""
         bind = Bind(str(self.stage), f"/cvmfs/{FQRN}", writable=False)
         argv = wrap((bind,), (f"{self.release.path}/bin/julia", *words))
-        full = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "HEADSTART_QUIET": "1", **env}
+        full = {"PATH": "/usr/bin:/bin", "HOME": "/proc/nowhere", "HEADSTART_QUIET": "1", **env}
         return subprocess.run(argv, env=full, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
 
     @property

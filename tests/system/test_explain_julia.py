@@ -170,7 +170,7 @@ class World:
         which = ["--julia", str(self.julia.program)] if options else ["--description", str(self.description)]
         argv = [sys.executable, "-m", "headstart", "explain", str(self.depot), *which, "--json"]
         argv += ["--project", str(self.project), *words, *(("--", *options) if options else ())]
-        env = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+        env = {"PATH": "/usr/bin:/bin", "HOME": "/proc/nowhere"}
         done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode in (0, 26), done.stderr
         return done.returncode, json.loads(done.stdout)
@@ -200,7 +200,7 @@ def world(julia: StockJulia, tmp_path_factory: pytest.TempPathFactory) -> World:
         assert done.returncode == 0, done.stderr
     shutil.copytree(made.depot, made.spare, symlinks=True)
     argv = [sys.executable, "-m", "headstart", "explain", "--describe", "--julia", str(julia.program)]
-    env = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"}
+    env = {"PATH": "/usr/bin:/bin", "HOME": "/proc/nowhere"}
     done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     made.description.write_text(done.stdout)

@@ -53,7 +53,7 @@ def started(release: tuple[Path, Release], *words: str, **env: str) -> subproces
     """The release's own launcher, read-only at its path."""
     stage, made = release
     argv = wrap((Bind(str(stage), f"/cvmfs/{FQRN}", writable=False),), (f"{made.path}/bin/julia", *words))
-    full = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "HEADSTART_QUIET": "1", **env}
+    full = {"PATH": "/usr/bin:/bin", "HOME": "/proc/nowhere", "HEADSTART_QUIET": "1", **env}
     return subprocess.run(argv, env=full, capture_output=True, text=True, timeout=300, check=False)
 
 
@@ -105,7 +105,7 @@ def test_what_was_not_compiled_is_an_error(release: tuple[Path, Release], tmp_pa
 def test_elsewhere_it_runs_or_says_why_not(release: tuple[Path, Release]) -> None:
     stage, made = release
     launcher = stage / made.path.removeprefix(f"/cvmfs/{FQRN}/") / "bin/julia"
-    env = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "HEADSTART_QUIET": "1"}
+    env = {"PATH": "/usr/bin:/bin", "HOME": "/proc/nowhere", "HEADSTART_QUIET": "1"}
     done = subprocess.run(
         [launcher, "-e", "using App; print(pathof(App))"],
         env=env,
