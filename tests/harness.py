@@ -11,9 +11,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -140,6 +141,18 @@ def squid(*, host: str = "127.0.0.1", inside: Sequence[str] = ()) -> Iterator[Se
             yield Server(url=f"http://{host}:{port}", log=folder / "access.log", process=process)
 
 
+def connecting(url: str, *, inside: Sequence[str]) -> float:
+    """Seconds that a connection to a server takes."""
+    parts = urlsplit(url)
+    place = parts.hostname, parts.port
+    code = (
+        "import socket, time; start = time.monotonic();"
+        f" socket.create_connection({place!r}).close(); print(time.monotonic() - start)"
+    )
+    done = subprocess.run([*inside, sys.executable, "-I", "-c", code], capture_output=True, check=True)
+    return float(done.stdout)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
     """A network of its own: servers in one place, and nodes that reach it by a wire each."""
@@ -160,9 +173,45 @@ class Grid:
         return True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Long:
+    """What is wrong with a wire."""
+
+    seconds: float
+    """One way."""
+    jitter: float
+    loss: float
+    """Share of frames that never arrive."""
+
+
 @contextmanager
-def grid(count: int) -> Iterator[Grid]:
-    """Make a network with that many nodes; it goes away with the last process in it."""
+def _long_wires(pairs: Sequence[tuple[str, str]], how: Long) -> Iterator[None]:
+    """Devices that are joined in pairs, until the end."""
+    words = [str(value) for value in (how.seconds, how.jitter, how.loss)]
+    argv = [sys.executable, str(Path(__file__).with_name("longwire.py")), *words]
+    argv += [name for pair in pairs for name in pair]
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            if not process.stdout.readline():
+                pytest.skip(f"there are no TAP devices here: {process.stderr.read().decode()[-200:]}")
+            yield
+        finally:
+            process.stdin.close()
+
+
+@contextmanager
+def grid(count: int, long: Long | None = None) -> Iterator[Grid]:
+    """Make a network with that many nodes; it goes away with the last process in it.
+
+    Args:
+        count: how many nodes.
+        long: what is wrong with each wire between a node and the bridge, if anything is.
+    """
     if os.geteuid() != 0:
         pytest.skip("only root can make network namespaces that are connected")
     ip = program("ip")
@@ -178,27 +227,29 @@ def grid(count: int) -> Iterator[Grid]:
                 f"network namespaces cannot be made here: {' '.join(words)}: {done.stderr.decode()[:200]}"
             )
 
-    made: list[str] = []
-    try:
+    wires = [(f"{tag}n{number}", f"{tag}h{number}") for number in range(count)]
+    with ExitStack() as opened:
+        if long is not None:
+            opened.enter_context(_long_wires(wires, long))
         for name in names:
             run(ip, "netns", "add", name)
-            made.append(name)
+            opened.callback(subprocess.run, [ip, "netns", "delete", name], capture_output=True, check=False)
             run(*inside[name], ip, "link", "set", "lo", "up")
         run(*inside[hub], ip, "link", "add", "bridge0", "type", "bridge")
         for last in (1, 2):
             run(*inside[hub], ip, "address", "add", f"10.66.0.{last}/16", "dev", "bridge0")
         run(*inside[hub], ip, "link", "set", "bridge0", "up")
-        for number, name in enumerate(names[1:]):
-            here, there = f"wire{number}", f"port{number}"
-            run(ip, "link", "add", here, "netns", name, "type", "veth", "peer", "name", there, "netns", hub)
+        for number, (name, (here, there)) in enumerate(zip(names[1:], wires, strict=True)):
+            if long is None:
+                run(ip, "link", "add", here, "netns", name, "type", "veth", "peer", "name", there, "netns", hub)
+            else:
+                run(ip, "link", "set", here, "netns", name)
+                run(ip, "link", "set", there, "netns", hub)
             run(*inside[hub], ip, "link", "set", there, "master", "bridge0", "up")
             run(*inside[name], ip, "address", "add", f"10.66.1.{number + 1}/16", "dev", here)
             run(*inside[name], ip, "link", "set", here, "up")
         yield Grid(
             hub=inside[hub],
             nodes=[inside[name] for name in names[1:]],
-            devices=[f"wire{number}" for number in range(count)],
+            devices=[here for here, _ in wires],
         )
-    finally:
-        for name in made:
-            subprocess.run([ip, "netns", "delete", name], capture_output=True, check=False)

@@ -211,19 +211,25 @@ def test_eight_nodes_behind_a_squid_cost_the_origin_what_one_does(site: Site, tm
     assert sent[1] <= 1.05 * sent[0], sent
 
 
-@pytest.mark.parametrize("words", ["netem delay 40ms 10ms loss 2%", "tbf rate 4mbit burst 64kb latency 200ms"])
-def test_nodes_on_wires_that_are_long_or_thin(site: Site, tmp_path: Path, words: str) -> None:
+LONG = harness.Long(seconds=0.04, jitter=0.01, loss=0.02)
+THIN = ("tbf", "rate", "4mbit", "burst", "64kb", "latency", "200ms")
+
+
+@pytest.mark.parametrize("long", [LONG, None], ids=["long", "thin"])
+def test_nodes_on_wires_that_are_long_or_thin(site: Site, tmp_path: Path, long: harness.Long | None) -> None:
     """Each node is a network namespace; servers and proxy are behind a bridge that all of them are wired to."""
     count = 3
     group = several(tmp_path, count)
     with ExitStack() as opened:
-        grid = opened.enter_context(harness.grid(count))
-        if not grid.shape(*words.split()):
-            pytest.skip(f"this kernel has no queue for 'tc qdisc replace dev DEVICE root {words}'")
+        grid = opened.enter_context(harness.grid(count, long))
+        if long is None and not grid.shape(*THIN):
+            pytest.skip(f"this kernel has no queue for 'tc qdisc replace dev DEVICE root {' '.join(THIN)}'")
         origin = opened.enter_context(
             harness.nginx(site.storage, nodes.FQRN, host="10.66.0.1", inside=grid.hub)
         )
         proxy = opened.enter_context(harness.squid(host="10.66.0.2", inside=grid.hub))
+        if long is not None:
+            assert harness.connecting(proxy.url, inside=grid.nodes[0]) >= 2 * (long.seconds - long.jitter)
         envs = [node.environment() | {"HEADSTART_PROXY": proxy.url} for node in group]
         words_of = [[*inside, *launch(site, origin.url)] for inside in grid.nodes]
         for done in start_all(words_of, envs):
