@@ -14,10 +14,10 @@ that one still mounted, then its rows are what we wrote, and it need not even be
 
 The state is a SQLite file of this machine. It may be lost, damaged, or older than the repository at any time:
 then more is read than need be, and nothing is ever wrong. It is written in one transaction after the new
-state is published.
+state is published. Where it cannot be read or written any more on the way (a full disk), the publication goes
+on without it.
 """
 
-import contextlib
 import hashlib
 import os
 import sqlite3
@@ -158,7 +158,7 @@ class TreeState:
         anew: whether to forget what is in it.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: it cannot be made, or opened to be written.
     """
 
     def __init__(
@@ -167,6 +167,8 @@ class TreeState:
         self._file: Final = file
         self.others: tuple[str, ...] = ()
         """What of recipe and shape was another when the tree was published, by its name."""
+        self.lost = ""
+        """Why nothing of it will be kept, in the system's words; empty where all is well."""
         self._connection: sqlite3.Connection | None = None
         if file is None:
             return
@@ -212,11 +214,9 @@ class TreeState:
             self._connection.close()  # what was not kept is gone
 
     def keep(self) -> None:
-        """Make what was remembered last; call it when all of it is published."""
-        if self._connection is not None:
-            with self._translated():
-                self._connection.execute("COMMIT")
-                self._connection.execute("BEGIN IMMEDIATE")
+        """Make what was remembered last; call it when all of it is published, and look at ``lost`` then."""
+        self._do("COMMIT")
+        self._do("BEGIN IMMEDIATE")
 
     def directory(self, path: bytes) -> Seen | None:
         """A directory as it was published, by its path in the repository."""
@@ -258,22 +258,15 @@ class TreeState:
         try:
             row: tuple[Any, ...] | None = self._connection.execute(sql, (path,)).fetchone()
         except sqlite3.Error as error:
-            raise self._unusable(error) from error
+            self.lost = self.lost or str(error)
+            return None
         return row
 
     def _do(self, sql: str, *values: bytes | str | int) -> None:
-        if self._connection is not None:
-            with self._translated():
-                self._connection.execute(sql, values)
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+        # After a failure some of it may be missing, so no more is kept of this time.
+        if self._connection is None or self.lost:
+            return
         try:
-            yield
+            self._connection.execute(sql, values)
         except sqlite3.Error as error:
-            raise self._unusable(error) from error
-
-    def _unusable(self, error: sqlite3.Error) -> StorageError:
-        return StorageError(
-            f"the state of the tree in {self._file} cannot be used: {error}", hint="remove that file"
-        )
+            self.lost = str(error)

@@ -26,6 +26,7 @@ from headstart.errors import (
 )
 from headstart.keys import create_keys
 from headstart.names import Fqrn
+from headstart.treestate import TreeState
 from publishing import Place, content_of, write_stage
 
 
@@ -232,6 +233,22 @@ def test_a_tree_is_published_once(yard: Yard) -> None:
     assert yard.capture.readouterr().out == "2\n"
     content = content_of(yard.place.open(publishing.later()))
     assert content[b"/data/set/sub/file.gz"] == b"content"
+
+
+def test_a_tree_that_cannot_be_remembered_is_published(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def keep(state: TreeState) -> None:
+        state.lost = "database or disk is full"
+
+    monkeypatch.setattr(TreeState, "keep", keep)
+    yard.capture.readouterr()
+    assert yard.put("--json") == 0
+    out, err = yard.capture.readouterr()
+    said = json.loads(out)
+    assert (said["revision"], said["changes"]) == (2, True)
+    assert "the next publication reads again what this one has read" in said["warnings"][0]
+    assert f"headstart: warning: {said['warnings'][0]}\n" in err
+    assert yard.put("--dry-run", "--json") == 0
+    assert yard.said()["warnings"] == []
 
 
 def test_a_tree_is_published_as_told(yard: Yard) -> None:

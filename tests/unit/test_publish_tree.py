@@ -2,11 +2,13 @@
 
 import os
 import socket
+import sqlite3
 import stat
 import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -377,6 +379,42 @@ def test_a_state_that_cannot_be_kept_is_one_sentence(place: Place, tree: Path) -
     with pytest.raises(StorageError, match="--state"):
         run(place, tree, state=str(tree.parent / "file" / "state"))
     assert place.open().manifest.revision == 1
+
+
+@pytest.mark.parametrize(
+    "at", ["SELECT looks", "INSERT OR REPLACE INTO dir", "INSERT OR REPLACE INTO cat", "COMMIT"]
+)
+def test_what_is_published_is_so_even_if_it_cannot_be_remembered(
+    place: Place, tree: Path, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    state = f"{place.root.parent}/state"
+
+    class Full(sqlite3.Connection):
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            if sql.startswith(at):
+                raise sqlite3.OperationalError("database or disk is full")
+            return super().execute(sql, *parameters)
+
+    fill(tree)
+    run(place, tree)
+    (tree / "3" / "new").write_text("new")
+    real = sqlite3.connect
+
+    def connect(name: str, **named: Any) -> sqlite3.Connection:
+        return real(name, **named, factory=Full if name == state else sqlite3.Connection)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", connect)
+        done = run(place, tree)
+    assert (done.changed, place.open().manifest.revision) == (True, 3)
+    assert content_of(place.open())[AT + b"/3/new"] == b"new"
+    (warning,) = done.warnings
+    assert "database or disk is full" in warning
+    assert f"cannot be remembered in {state} (" in warning
+    # What was remembered before still holds for what has not changed since.
+    again = run(place, tree)
+    assert (again.changed, again.read, again.warnings) == (False, 1, ())
+    assert run(place, tree).read == 0
 
 
 def test_a_failed_publication_leaves_the_state_as_it_was(place: Place, tree: Path) -> None:

@@ -326,6 +326,8 @@ def _default_state(args: argparse.Namespace, at: bytes, env: Mapping[str, str]) 
 
 
 def _talk(console: Console, done: TreePublished, args: argparse.Namespace) -> None:
+    for warning in done.warnings:
+        console.note(f"headstart: warning: {warning}")
     if not done.changed:
         console.step(f"{done.manifest.fqrn} stays at revision {done.manifest.revision}: nothing is new")
         return
@@ -349,5 +351,6 @@ def _summary(done: TreePublished, args: argparse.Namespace, at: bytes) -> dict[s
         "objects": done.objects,
         "bytes": done.stored,
         "catalogs": [readable(path or b"/") for path in done.catalogs],
+        "warnings": list(done.warnings),
         "dry_run": args.dry_run,
     }

@@ -77,6 +77,8 @@ class TreePublished:
     """Bytes in them."""
     catalogs: tuple[bytes, ...]
     """Mountpoints of the catalogs that are new, the root's as an empty path."""
+    warnings: tuple[str, ...] = ()
+    """Sentences on what did not go well once all was published."""
 
 
 @dataclass(slots=True)
@@ -174,6 +176,7 @@ def publish_tree(
             objects=ingestion.objects,
             stored=ingestion.stored,
             catalogs=tuple(sorted(written)),
+            warnings=_forgotten(wanted, state.lost) if not rehearse else (),
         )
 
 
@@ -259,6 +262,17 @@ def _refuse_others(wanted: Wanted, others: Sequence[str]) -> None:
             "and with --only it would hold for some paths alone",
             hint="publish all of it once, without --only",
         )
+
+
+def _forgotten(wanted: Wanted, why: str) -> tuple[str, ...]:
+    """What to say where a tree cannot be remembered: it is published all the same."""
+    if not why:
+        return ()
+    said = (
+        f"what {wanted.directory} looks like cannot be remembered in {wanted.state} ({why}), so the next "
+        "publication reads again what this one has read; make room there, or remove that file"
+    )
+    return (said,)
 
 
 def _own_rules(directory: str) -> bytes:
