@@ -196,6 +196,22 @@ def test_a_snapshot_that_was_interrupted_goes_on_where_it_was(
     assert len(files) <= len(set(files)) + 6 * len(range(12, 100, 12))
 
 
+def test_a_snapshot_is_one_even_if_its_mark_stays(
+    source: Place, mirrored: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def remove(_: DirectoryTransaction, path: str) -> None:
+        if path == RUNNING_FILE:
+            raise StorageError(f"cannot write {path}: Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DirectoryTransaction, "remove", remove)
+        done = snapshot(source, mirrored, LATER)
+    assert [RUNNING_FILE in warning and "Input/output error" in warning for warning in done.warnings] == [True]
+    assert (mirrored.root / MANIFEST_FILE).read_bytes() == (source.root / MANIFEST_FILE).read_bytes()
+    assert snapshot(source, mirrored, LATER).warnings == ()
+    assert not (mirrored.root / RUNNING_FILE).exists()
+
+
 def test_only_recent_states_when_asked_for(source: Place, mirrored: Place) -> None:
     keep = Wishes(workers=2, keep=timedelta(days=1, hours=1))
     done = snapshot(source, mirrored, NOW + 3 * DAY, keep)

@@ -173,6 +173,8 @@ class _Talk:
         """At the end."""
         for state in done.left_out:
             self._console.note(f"left out, because the source does not have all of it: {state.label}")
+        for warning in done.warnings:
+            self._console.note(f"headstart: warning: {warning}")
         self._console.step("done")
 
 
@@ -222,4 +224,5 @@ def _json(done: Mirrored, sought: Sought, store: NewStorage, *, dry_run: bool) -
         "catalogs": tally.catalogs,
         "looked_for": tally.looked_at,
         "content_bytes" if dry_run else "bytes": tally.size,
+        "warnings": list(done.warnings),
     }

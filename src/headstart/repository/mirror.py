@@ -97,6 +97,8 @@ class Mirrored:
     tally: Tally
     left_out: tuple[State, ...] = ()
     """Earlier states that the source does not have as a whole."""
+    warnings: tuple[str, ...] = ()
+    """Sentences on what did not go well once all was copied."""
 
 
 def plan(origin: Origin, standing: Standing | None, told: Told, wishes: Wishes, now: datetime) -> Plan:
@@ -278,7 +280,18 @@ def mirror(
             with contextlib.suppress(Error):
                 into.remove(RUNNING_FILE)
             raise
+        return _ended(into, copied)
+
+
+def _ended(into: Transaction, copied: Mirrored) -> Mirrored:
+    """No run is at work any more; clients see the new state already."""
+    try:
         into.remove(RUNNING_FILE)
+    except Error as error:
+        said = (
+            f"all is copied, but {RUNNING_FILE} says still that a run is at work, until the next one: {error}"
+        )
+        return replace(copied, warnings=(said,))
     return copied
 
 
