@@ -55,7 +55,7 @@ NODE = {
     "cli.doctor", "clock", "memory", "channelhistory", "cli.history",
      "launchfiles", "holders", "holdername", "locking", "leases", "ownership", "usage", "neighbours", "prune",
      "cachecheck", "cli.cache", "releasestatement", "wording",
-    "namedfile",
+    "namedfile", "cli.streams",
 }  # fmt: skip
 
 PURE_FORBIDDEN_MODULES = {

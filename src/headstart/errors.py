@@ -135,3 +135,9 @@ class ComplaintsError(Error):
     """A check came to its end and has found something to complain about."""
 
     exit_code = 26
+
+
+class OutputError(Error):
+    """Standard output cannot be written; where its reader has gone, nobody is told, and the code is 141."""
+
+    exit_code = 27

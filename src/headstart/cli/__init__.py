@@ -8,13 +8,16 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
-from headstart.errors import Error
+from headstart.errors import Error, OutputError
 from headstart.wording import printable
 
 TYPE_CHECKING = False  # as in typing, which is slow to import
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
+_PIPE = 141
+"""What shells make of a program that SIGPIPE has ended."""
 COMMANDS = {
     "demo": "everything below, end to end, on an example stack",
     "init": "look at a Julia project and write its Headstart.toml",
@@ -42,18 +45,35 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code."""
     words = sys.argv[1:] if argv is None else argv
+    code = _outcome(lambda: _dispatch(words))
+    late = _outcome(_printed)
+    return code or late
+
+
+def _outcome(do: "Callable[[], int]") -> int:
+    """The exit code of what is done; what goes wrong is said."""
     try:
-        return _dispatch(words)
+        return do()
+    except OutputError as error:
+        import_module("headstart.cli.streams").abandon()
+        if isinstance(error.__cause__, BrokenPipeError):
+            # The reader of our output has gone, and wants no more: we end as SIGPIPE ends other programs.
+            return _PIPE
+        _say(f"headstart: {error}")
+        return error.exit_code
     except Error as error:
         _say(f"headstart: {error}")
         return error.exit_code
     except KeyboardInterrupt:
         _say("headstart: interrupted; what was complete is kept, run it again to go on")
         return 130
-    except BrokenPipeError:
-        # The reader of our output has gone: nothing is wrong, and the interpreter must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+
+def _printed() -> int:
+    """See to it that all that was to be printed is."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    return 0
 
 
 def _say(text: str) -> None:
@@ -69,6 +89,8 @@ def _say(text: str) -> None:
 
 def _dispatch(words: list[str]) -> int:
     name = words[0] if words else "--help"
+    if name not in COMMANDS:
+        import_module("headstart.cli.streams").prepare()
     if name in ("-h", "--help", "help"):
         sys.stdout.write(_help())
         return 0
@@ -86,9 +108,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _parse(command: ModuleType, name: str, words: list[str]) -> "argparse.Namespace":
-    if sys.stdout is None:
-        # Closed by whoever started this. Julia gets it like that; our own data goes nowhere.
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # for as long as this process is
+    import_module("headstart.cli.streams").prepare()
     # Slow to import, and not always needed.
     library = import_module("argparse")
     parser = import_module("headstart.cli.parser").Parser(
