@@ -263,13 +263,40 @@ def test_a_channel_key_in_a_token_is_no_broken_file(run: Run, tmp_path: Path) ->
     assert "a channel key cannot be in one" in err
 
 
-def test_no_keys_are_made_for_a_storage_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("storage", ["/proc/self/nothing", "/proc/nothing/here"])
+def test_no_keys_are_made_for_a_storage_that_cannot_be_written(run: Run, tmp_path: Path, storage: str) -> None:
     # Root may write wherever it is not read-only as a whole; nobody may make anything in /proc.
     code, _, err = run(
-        "repo", "create", "julia.example.org", "--storage", "/proc/self/nothing", "--keys", f"{tmp_path}/keys"
+        "repo", "create", "julia.example.org", "--storage", storage, "--keys", f"{tmp_path}/keys"
     )
     assert code == StorageError.exit_code
-    assert "/proc/self" in err
+    assert "cannot write /proc/" in err
+    assert not (tmp_path / "keys").exists()
+
+
+def test_a_storage_is_tried_without_leaving_anything(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "keys").touch()
+    storage = f"{tmp_path}/new/storage"
+    code, _, err = run(
+        "repo", "create", "julia.example.org", "--storage", storage, "--keys", f"{tmp_path}/keys"
+    )
+    assert code == KeyFileError.exit_code, err
+    assert os.listdir(tmp_path) == ["keys"]
+
+
+def test_no_keys_are_made_for_a_bucket_that_cannot_be_written(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(store: S3Store) -> None:
+        raise StorageError(f"{store.name} refuses to be written to")
+
+    monkeypatch.setattr(S3Store, "prepare", refused)
+    storage = s3server.running().place().name
+    code, _, err = run(
+        "repo", "create", "julia.example.org", "--storage", storage, "--keys", f"{tmp_path}/keys"
+    )
+    assert code == StorageError.exit_code
+    assert "refuses to be written to" in err
     assert not (tmp_path / "keys").exists()
 
 

@@ -1,9 +1,11 @@
 """``headstart repo``: what concerns a repository as a whole."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import import_module
@@ -96,7 +98,11 @@ def _create(args: argparse.Namespace) -> int:
     if isinstance(store, DirectoryStore):
         _refuse_unwritable(store.root)
     _HASHES[args.hash].digest(b"")
-    if os.path.lexists(os.path.join(args.keys, f"{fqrn}.masterkey")):
+    have_keys = os.path.lexists(os.path.join(args.keys, f"{fqrn}.masterkey"))
+    if not have_keys and not isinstance(store, DirectoryStore):
+        # A place in an object store cannot be tried otherwise; what this puts there, the next attempt takes up.
+        store.prepare()
+    if have_keys:
         keys = load_keys(args.keys, fqrn)
         console.step(f"using the keys of {fqrn} in {args.keys}")
     else:
@@ -122,9 +128,23 @@ def _create(args: argparse.Namespace) -> int:
 
 
 def _refuse_unwritable(storage: str) -> None:
-    """Refuse a directory that cannot be made or written."""
+    """Refuse a directory that cannot be made or written, by trying it, and leave nothing there."""
+    lacking = []
     place = storage
-    while not os.path.lexists(place) and place != os.path.dirname(place):
+    while not os.path.lexists(place):
+        lacking.append(place)
         place = os.path.dirname(place)
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise StorageError(f"cannot write {place}", hint="make it writable, or name another place")
+    made: list[str] = []
+    try:
+        for place in reversed(lacking):
+            os.mkdir(place)
+            made.append(place)
+        made.append(tempfile.mkdtemp(dir=storage))
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {place}: {error.strerror}", hint="make it writable, or name another place"
+        ) from error
+    finally:
+        for place in reversed(made):
+            with contextlib.suppress(OSError):
+                os.rmdir(place)
