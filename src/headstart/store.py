@@ -306,6 +306,8 @@ class DirectoryTransaction:
         """Names of staged files by the paths of their objects."""
         self._durable: dict[str, str] = {}
         """Those that only wait to be brought to their places."""
+        self._moved = False
+        """Whether some have been."""
         self._count = 0
         self._failed = False
         self._readable = False
@@ -341,7 +343,13 @@ class DirectoryTransaction:
             Whether it is new; another's may have come first, and this one is swept away in the end.
         """
         with self._lock:
-            return path not in self._durable and self._staged.setdefault(path, place) is place
+            if path in self._durable or self._staged.setdefault(path, place) is not place:
+                return False
+            # Another's may have been brought to its place since this one was begun.
+            if self._moved and os.access(path, os.F_OK, dir_fd=self.places.root):
+                del self._staged[path]
+                return False
+        return True
 
     def settle(self) -> None:
         """See ``Transaction.settle``."""
@@ -368,6 +376,7 @@ class DirectoryTransaction:
         if not self._durable:
             return False
         root, staging = self.places
+        self._moved = True
         with _translated(self.root):
             for path in list(islice(self._durable, most)):
                 place = self._durable[path]

@@ -155,6 +155,35 @@ def test_what_is_there_already_is_not_written_again(
     assert (again.objects, again.stored) == (0, 0)
 
 
+def test_what_several_make_is_counted_once(place: Place) -> None:
+    """Also where one of them comes when the other's is at its place already."""
+    path = f"data/00/{'1' * 38}"
+    with place.store.transaction() as into:
+        staging = place.root / "data" / "txn" / "headstart"
+        for name in ("first", "second", "third"):
+            (staging / name).write_bytes(b"the same")
+        assert into.adopt(path, "first")
+        assert not into.adopt(path, "second")
+        into.settle()
+        assert not into.adopt(path, "third")
+        into.settle()
+    assert (place.root / path).read_bytes() == b"the same"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_as_many_objects_are_new_as_there_are_more(
+    place: Place, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "_MOST_UNSETTLED", 1)
+    for number in range(400):
+        (tree / "part4" / f"same{number}").write_bytes(f"{number % 20}".encode())
+    before = files_of(place)
+    done = run(place, tree)
+    more = [path for path in files_of(place) - before if path[-1] not in "CH"]
+    assert done.objects == len(more)
+    assert done.stored == sum((place.root / path).stat().st_size for path in more)
+
+
 @pytest.mark.usefixtures("at_once")
 def test_a_few_files_start_no_processes(
     place: Place, tree: Path, started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
