@@ -12,7 +12,7 @@ import pytest
 
 import publishing
 from headstart.cli import main
-from headstart.cvmfs.entry import Compression, File
+from headstart.cvmfs.entry import Compression, Directory, File
 from headstart.errors import (
     ConfigurationError,
     CorruptError,
@@ -263,6 +263,28 @@ def test_a_tree_is_published_as_told(yard: Yard) -> None:
     assert entry.stat.mtimens is not None
     catalogs = {catalog.mountpoint for catalog in yard.place.open(publishing.later()).forest.catalogs()}
     assert catalogs == {b"", b"/data/set/sub"}
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_link_is_the_directory_that_it_leads_to(yard: Yard, end: str) -> None:
+    (yard.root / "current").symlink_to("tree")
+    tree = ["--tree", f"{yard.root}/current{end}", "--at", "/x", "--state", str(yard.root / "state")]
+    assert yard.say(*tree, "--uncompressed", "/sub/*.gz") == 0
+    forest = yard.place.open(publishing.later()).forest
+    assert isinstance(forest.lookup(b"/x"), Directory)
+    entry = forest.lookup(b"/x/sub/file.gz")
+    assert isinstance(entry, File)
+    assert entry.compression is Compression.NONE
+    (yard.root / "tree/sub/more").write_text("more")
+    assert yard.say(*tree, "--uncompressed", "/sub/*.gz", "--only", f"{yard.root}/current/sub/more") == 0
+    assert content_of(yard.place.open(publishing.later()))[b"/x/sub/more"] == b"more"
+    yard.capture.readouterr()
+    (yard.root / "current").unlink()
+    for target, says in (("none", "none: No such file"), ("tree/sub/file.gz", "is not a directory")):
+        (yard.root / "current").symlink_to(target)
+        assert yard.say(*tree) == StorageError.exit_code
+        assert says in yard.capture.readouterr().err
+        (yard.root / "current").unlink()
 
 
 def test_a_tree_at_the_root_leaves_releases_alone(yard: Yard) -> None:

@@ -71,7 +71,11 @@ def add_tree_arguments(parser: argparse.ArgumentParser) -> None:
     tree = parser.add_argument_group(
         "any directory", "instead of a stage: make a path of the repository what a directory is"
     )
-    tree.add_argument("--tree", metavar="DIR", help="publish this directory; what is not in it is removed")
+    tree.add_argument(
+        "--tree",
+        metavar="DIR",
+        help="publish this directory, or the one behind a link; what is not in it is removed",
+    )
     tree.add_argument("--at", metavar="PATH", help="at this path of the repository; / is its root")
     tree.add_argument("--delete", metavar="PATH", help="remove this path from the repository")
     tree.add_argument("--owner", metavar="UID:GID", help="owner of everything (default: as on disk)")
@@ -240,7 +244,7 @@ def _recipe(args: argparse.Namespace) -> Recipe:
     workers = len(os.sched_getaffinity(0))
     if not rules:
         return Recipe(workers=workers)
-    length = len(os.fsencode(args.tree or ""))
+    length = len(os.fsencode(_directory_of(args)))
 
     def uncompressed(place: str) -> bool:
         below = os.fsencode(place)[length:]
@@ -261,9 +265,8 @@ def _wanted(args: argparse.Namespace, at: bytes, env: Mapping[str, str]) -> Want
         raise ConfigurationError(
             "--max-weight and --min-weight are of --autocatalogs", hint="add --autocatalogs"
         )
-    directory = args.tree.rstrip("/") or "/"
     return Wanted(
-        directory=directory,
+        directory=_directory_of(args),
         at=at,
         manners=Manners(
             owner=_owner(args.owner),
@@ -279,6 +282,12 @@ def _wanted(args: argparse.Namespace, at: bytes, env: Mapping[str, str]) -> Want
         only=_only(args),
         checksum=args.checksum,
     )
+
+
+def _directory_of(args: argparse.Namespace) -> str:
+    """The tree's directory; where a link is named, the one that it leads to."""
+    directory: str = args.tree.rstrip("/") or "/"
+    return os.path.realpath(directory) if os.path.islink(directory) else directory
 
 
 def _only(args: argparse.Namespace) -> frozenset[bytes]:
