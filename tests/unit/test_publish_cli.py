@@ -1,8 +1,11 @@
 """``headstart repo create`` and ``headstart publish`` as a user types them."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,7 @@ from headstart.errors import (
     ImmutableError,
     KeyFileError,
     LockedError,
+    MissingToolError,
     StorageError,
     TrustError,
     UnknownError,
@@ -249,6 +253,43 @@ def test_a_tree_that_cannot_be_remembered_is_published(yard: Yard, monkeypatch: 
     assert f"headstart: warning: {said['warnings'][0]}\n" in err
     assert yard.put("--dry-run", "--json") == 0
     assert yard.said()["warnings"] == []
+
+
+def test_a_limit_on_threads_is_one_sentence(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        yard.capture.readouterr()
+        assert yard.put() == MissingToolError.exit_code
+    out, err = yard.capture.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "ulimit -u" in err
+    assert yard.put() == 0
+
+
+def test_only_threads_that_are_of_use_are_started(yard: Yard) -> None:
+    (yard.root / "tree" / "large").write_bytes(bytes(20_000_000))
+    words = [
+        "publish",
+        "--tree",
+        f"{yard.root}/tree",
+        "--at",
+        "/x",
+        "--state",
+        f"{yard.root}/state",
+        *yard.words,
+    ]
+    program = "import os, sys; from headstart.cli import main; print(main(sys.argv[1:]), os.listdir('/proc/self/task'))"
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], env=environment, capture_output=True, text=True, check=True
+    )
+    revision, said = done.stdout.splitlines()
+    assert revision == "2"
+    assert said.startswith("0 ['")
+    assert said.count(",") == 0
 
 
 def test_a_tree_is_published_as_told(yard: Yard) -> None:

@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 from types import ModuleType
 
-from headstart.errors import Error, OutputError
+from headstart.errors import Error, MissingToolError, OutputError
 from headstart.wording import printable
 
 TYPE_CHECKING = False  # as in typing, which is slow to import
@@ -64,6 +64,14 @@ def _outcome(do: "Callable[[], int]") -> int:
     except Error as error:
         _say(f"headstart: {error}")
         return error.exit_code
+    except RuntimeError as error:
+        # What ``threading`` says; there is no class for it.
+        if str(error) != "can't start new thread":
+            raise
+        _say(
+            "headstart: no thread can be started here; raise the limit on processes (ulimit -u), and try again"
+        )
+        return MissingToolError.exit_code
     except KeyboardInterrupt:
         _say("headstart: interrupted; what was complete is kept, run it again to go on")
         return 130

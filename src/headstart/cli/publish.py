@@ -75,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Publish, or print the plan."""
+    # Large files are cut with numpy, whose linear algebra would start a thread for each core, and interrupts us
+    # where it cannot.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     check_words(args)
     check_target(args)
     if args.via is not None:
