@@ -367,6 +367,20 @@ def test_limits_that_suffice(place: Place, node: Node, limit: str) -> None:
     assert_started(start([*few, *script(place, SHELLS["dash"])], place, node))
 
 
+@needs_root
+def test_a_limit_on_processes(place: Place, node: Node) -> None:
+    """No thread can be started either, and that is said."""
+    python = _python_for_others() or pytest.skip("there is no Python that any user may start")
+    work = node.root / "work"
+    work.mkdir()
+    os.chown(work, UID, UID)
+    few = ["prlimit", "--nproc=1", *AS_SOMEBODY]
+    with nodes.serving(place.site.storage) as server:
+        done = start([*few, *place.run(python, server.url)], place, node, HOME=str(work))
+    assert_refused(done, 11, "no thread can be started here")
+    assert_started(start([*AS_SOMEBODY, *place.run(python)], place, node, HOME=str(work)))
+
+
 def test_a_limit_on_the_size_of_files(place: Place, node: Node) -> None:
     few = ["bash", "-c", 'ulimit -f 10; exec "$@"', "bash"]
     assert_refused(start([*few, *place.run()], place, node, HOME=str(node.root)), 22, "File too large")

@@ -281,7 +281,8 @@ def test_only_threads_that_are_of_use_are_started(yard: Yard) -> None:
         f"{yard.root}/state",
         *yard.words,
     ]
-    program = "import os, sys; from headstart.cli import main; print(main(sys.argv[1:]), os.listdir('/proc/self/task'))"
+    program = "import os, sys; from headstart.cli import main; code = main(sys.argv[1:])"
+    program += "; print(code, os.listdir('/proc/self/task'))"
     environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
     done = subprocess.run(
         [sys.executable, "-c", program, *words], env=environment, capture_output=True, text=True, check=True
