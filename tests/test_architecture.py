@@ -26,7 +26,7 @@ LAYERS = (
      "publickeys", "webstratum", "wire", "fetching", "source", "shortcut", "parallel", "directories",
      "failover", "siteconfig", "official", "juliahost", "depotfiles", "blacklists", "tokens", "supervise",
      "treestate", "bounded", "surroundings", "probing",
-     "memory", "objectfiles", "smallfiles", "workbench", "workshop",
+     "memory", "objectfiles", "smallfiles", "largefiles", "workbench", "workshop",
      "crew", "webserver",
      "bucket", "lease", "s3store",
      "holders", "holdername", "locking", "leases", "ownership", "usage", "neighbours", "namedfile"},

@@ -12,24 +12,32 @@ directory, processes take them over (``workshop``). What comes out is the same.
 
 import contextlib
 import hashlib
-import io
-import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from threading import BoundedSemaphore, Lock
 from typing import Final, Self
 
 from headstart.cvmfs.chunks import ChunkSizes
-from headstart.cvmfs.entry import Chunk, ChunkedFile, Compression, File
+from headstart.cvmfs.entry import ChunkedFile, Compression, File
 from headstart.cvmfs.objects import Algorithm, Digest, Kind, ObjectName
 from headstart.deflating import Compressor, fast, stored
-from headstart.errors import StorageError
+from headstart.largefiles import (
+    Done,
+    Pieces,
+    Taken,
+    attributed,
+    attributes_at,
+    check_unchanged,
+    file_of,
+    fill,
+    opened,
+)
 from headstart.names import Sha256
-from headstart.smallfiles import Attributes, Order, attributes_of, check_digest, compare, content_of
+from headstart.smallfiles import Order, check_digest, content_of
 from headstart.store import DirectoryTransaction, Transaction
 from headstart.tree import Source
 from headstart.workbench import Made, Setting
@@ -114,7 +122,7 @@ class Ingestion:
         if self._workshop is not None:
             self._workshop.close()
 
-    def take(self, source: Source, done: "Done", expected: Sha256 | None = None) -> None:
+    def take(self, source: Source, done: Done, expected: Sha256 | None = None) -> None:
         """Take in a file.
 
         Args:
@@ -223,7 +231,7 @@ class Ingestion:
             if place and isinstance(into, DirectoryTransaction) and into.adopt(path, place):
                 self._count(size)
             digest = Digest(algorithm=algorithm, raw=raw)
-            done(_file(_attributed(source, attributes), digest, compression))
+            done(file_of(attributed(source, attributes), digest, compression))
             taken += source.size
         self._progress(taken)
 
@@ -265,21 +273,21 @@ class Ingestion:
         for source, compression, expected, done in batch:
             content, attributes = content_of(_order(source, compression, expected))
             digest = self._piece(content, Kind.FILE, compression).digest
-            done(_file(_attributed(source, attributes), digest, compression))
+            done(file_of(attributed(source, attributes), digest, compression))
 
-    def _cut(self, source: Source, expected: Sha256 | None, done: "Done") -> None:
+    def _cut(self, source: Source, expected: Sha256 | None, done: Done) -> None:
         """Read a large file and hand its chunks to the workers."""
         # With numpy, which most publications have no need of.
         first_chunk = import_module("headstart.cvmfs.cutting").first_chunk
         sizes = self.recipe.sizes
         sha256 = hashlib.sha256()
         total = count = 0
-        with _opened(source) as file:
-            source = _attributed(source, _attributes_of(source, file))
-            pieces = _Pieces(source, self.recipe.compression_of(source), done)
+        with opened(source) as file:
+            source = attributed(source, attributes_at(source, file))
+            pieces = Pieces(source, self.recipe.compression_of(source), done)
             # One window for the whole file: fresh memory for each read costs as much as hashing it.
             window = memoryview(bytearray(sizes.maximum))
-            filled = _fill(file, source, window)
+            filled = fill(file, source, window)
             while filled:
                 length: int = first_chunk(window[:filled], sizes)
                 chunk = bytes(window[:length])
@@ -290,82 +298,24 @@ class Ingestion:
                 total, count = total + length, count + 1
                 window[: filled - length] = window[length:filled]
                 filled -= length
-                filled += _fill(file, source, window[filled:])
-            _check_unchanged(source, file, total)
+                filled += fill(file, source, window[filled:])
+            check_unchanged(source, file, total)
         if expected is not None:
             check_digest(source.place, sha256.hexdigest(), expected.hex)
         pieces.seal(count)
 
-    def _chunk(self, pieces: "_Pieces", number: int, content: bytes, kind: Kind) -> None:
+    def _chunk(self, pieces: Pieces, number: int, content: bytes, kind: Kind) -> None:
         pieces.add(number, self._piece(content, kind, pieces.compression))
 
-    def _piece(self, content: bytes, kind: Kind, compression: Compression) -> "_Taken":
+    def _piece(self, content: bytes, kind: Kind, compression: Compression) -> Taken:
         encoded = stored(content) if compression is Compression.NONE else self.recipe.compress(content)
         digest = self.recipe.algorithm.digest(encoded)
         if self._into.put(ObjectName(digest=digest, kind=kind), encoded):
             self._count(len(encoded))
         self._progress(len(content))
-        return _Taken(digest=digest, size=len(content))
+        return Taken(digest=digest, size=len(content))
 
 
-class _Pieces:
-    """The pieces of a large file, which come in any order."""
-
-    def __init__(self, source: Source, compression: Compression, done: "Done") -> None:
-        self.compression: Final = compression
-        self._source = source
-        self._done = done
-        self._lock = Lock()
-        self._found: dict[int, _Taken] = {}
-        self._count: int | None = None
-
-    def add(self, number: int, piece: "_Taken") -> None:
-        """One of them."""
-        with self._lock:
-            self._found[number] = piece
-            last = len(self._found) == self._count
-        if last:
-            self._finish()
-
-    def seal(self, count: int) -> None:
-        """Say how many there are, once the file is known to be good."""
-        with self._lock:
-            self._count = count
-            last = len(self._found) == count
-        if last:
-            self._finish()
-
-    def _finish(self) -> None:
-        pieces = [self._found[number] for number in range(len(self._found))]
-        self._done(_entry(self._source, pieces, self.compression))
-
-
-def _file(source: Source, digest: Digest, compression: Compression) -> File:
-    return File(name=source.name, stat=source.stat, size=source.size, digest=digest, compression=compression)
-
-
-def _entry(source: Source, pieces: "list[_Taken]", compression: Compression) -> File | ChunkedFile:
-    if len(pieces) == 1:
-        return _file(source, pieces[0].digest, compression)
-    chunks: list[Chunk] = []
-    at = 0
-    for piece in pieces:
-        chunks.append(Chunk(offset=at, size=piece.size, digest=piece.digest))
-        at += piece.size
-    return ChunkedFile(
-        name=source.name, stat=source.stat, size=source.size, chunks=tuple(chunks), compression=compression
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Taken:
-    """One object made of content."""
-
-    digest: Digest
-    size: int
-
-
-Done = Callable[[File | ChunkedFile], None]
 _Item = tuple[Source, Compression, Sha256 | None, Done]
 """A small file, how it is stored, what it must be, and who is told what became of it."""
 
@@ -373,46 +323,6 @@ _Item = tuple[Source, Compression, Sha256 | None, Done]
 def _order(source: Source, compression: Compression, expected: Sha256 | None) -> Order:
     sha256 = None if expected is None else expected.hex
     return source.place, source.size, source.seen, source.xattrs, compression is not Compression.NONE, sha256
-
-
-def _attributed(source: Source, attributes: Attributes) -> Source:
-    return replace(source, stat=replace(source.stat, xattrs=attributes)) if attributes else source
-
-
-def _attributes_of(source: Source, file: io.FileIO) -> Attributes:
-    try:
-        return attributes_of(file.fileno()) if source.xattrs else ()
-    except OSError as error:
-        raise StorageError(f"cannot read {source.place}: {error.strerror}") from error
-
-
-def _opened(source: Source) -> io.FileIO:
-    try:
-        return open(source.place, "rb", buffering=0)
-    except OSError as error:
-        raise StorageError(f"cannot read {source.place}: {error.strerror}") from error
-
-
-def _fill(file: io.FileIO, source: Source, window: memoryview) -> int:
-    """Read until ``window`` is full or the file ends, and say how many bytes there are."""
-    filled = 0
-    try:
-        while filled < len(window):
-            count = file.readinto(window[filled:])
-            if not count:
-                break
-            filled += count
-    except OSError as error:
-        raise StorageError(f"cannot read {source.place}: {error.strerror}") from error
-    return filled
-
-
-def _check_unchanged(source: Source, file: io.FileIO, size: int) -> None:
-    try:
-        now = os.fstat(file.fileno())
-    except OSError as error:
-        raise StorageError(f"cannot read {source.place}: {error.strerror}") from error
-    compare(source.place, (source.size, source.seen), now, size)
 
 
 _QUIET: Final[Progress] = lambda _: None  # noqa: E731 - a default that does nothing
@@ -458,7 +368,7 @@ def verify(files: Mapping[bytes, Source], expected: Mapping[bytes, Sha256], *, w
 
     def check(path: bytes) -> None:
         source = files[path]
-        with _opened(source) as file:
+        with opened(source) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         check_digest(source.place, found, expected[path].hex)
 
