@@ -56,11 +56,18 @@ class _Team(Generic[_Task]):
         self._failures: list[BaseException] = []
 
     def _grow(self) -> None:
-        """Have one more thread, if there may be one."""
+        """Have one more thread, if there may be one, and can be."""
         with self._lock:
             if len(self._threads) < self._most and not self._failures:
                 thread = threading.Thread(target=self._work, daemon=True)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:
+                    # As many as the limit on processes allows: these do it, if there are any.
+                    if not self._threads:
+                        raise
+                    self._most = len(self._threads)
+                    return
                 self._threads.append(thread)
 
     def run(self, at_first: int) -> None:

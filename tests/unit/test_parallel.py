@@ -56,3 +56,27 @@ def test_threads_that_work_stay_as_many_as_they_were(monkeypatch: pytest.MonkeyP
 
     in_parallel(range(20), work, workers=6, at_first=1)
     assert len(seen) == 1
+
+
+@pytest.mark.parametrize("at_first", [None, 1])
+def test_what_threads_there_can_be_do_it(monkeypatch: pytest.MonkeyPatch, at_first: int | None) -> None:
+    real = threading.Thread.start
+    started: list[threading.Thread] = []
+    done: list[int] = []
+
+    def start(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        real(thread)
+
+    def wait(task: int) -> None:
+        done.append(task)
+        time.sleep(0.003)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    in_parallel(range(30), wait, workers=5, at_first=at_first)
+    assert sorted(done) == list(range(30))
+    assert len(started) == 2
+    with pytest.raises(RuntimeError, match="can't start"):
+        in_parallel(range(30), wait, workers=5, at_first=at_first)
