@@ -11,7 +11,11 @@ from typing import Final, Self
 
 _STATUS: Final = re.compile(r"HTTP/1\.([0-9]) ([1-9][0-9][0-9])(?: (.*))?")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_WITHOUT_BODY: Final = frozenset({101, 204, 304})
+_OTHER_PROTOCOL: Final = 101
+_WITHOUT_BODY: Final = frozenset({_OTHER_PROTOCOL, 204, 304})
+_BLANK: Final = " \t"
+_NOWHERE: Final = re.compile("[\\0\\r]")
+"""What some take for the end of a line, or of all."""
 
 
 class WireError(Exception):
@@ -30,7 +34,7 @@ class Head:
     """Bytes of the body; None when that is seen at its end only."""
     chunked: bool
     keeps: bool
-    """Whether the connection stays open after it."""
+    """Whether the connection may be used after it."""
 
     @classmethod
     def parse(cls, data: bytes) -> Self:
@@ -39,24 +43,28 @@ class Head:
         Raises:
             WireError: it is none.
         """
-        first, *lines = data.decode("latin-1").split("\n")
-        begun = _STATUS.fullmatch(first.rstrip("\r"))
+        first, *lines = data.decode("latin-1").replace("\r\n", "\n").split("\n")
+        begun = _STATUS.fullmatch(first)
         if begun is None:
             raise WireError(f"it is no answer of HTTP/1.1: {first[:60]!r}")
-        status = int(begun[2])
+        status, newer = int(begun[2]), begun[1] != "0"
         headers = _headers(lines)
         chunked, length = _framing(headers)
         if status in _WITHOUT_BODY:
             chunked, length = False, 0
-        said = headers.get("connection", "").lower()
-        keeps = "close" not in said if begun[1] != "0" else "keep-alive" in said
+        said = {one.strip(_BLANK) for one in headers.get("connection", "").lower().split(",")}
         return cls(
             status=status,
-            reason=(begun[3] or "").strip(),
+            reason=(begun[3] or "").strip(_BLANK),
             headers=headers,
             length=length,
             chunked=chunked,
-            keeps=keeps and (chunked or length is not None),
+            keeps=(
+                "close" not in said
+                and (newer or "keep-alive" in said)
+                and (length is not None or (chunked and newer and "content-length" not in headers))
+                and status != _OTHER_PROTOCOL
+            ),
         )
 
 
@@ -64,14 +72,16 @@ def _headers(lines: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     name = ""
     for line in lines:
+        if _NOWHERE.search(line):
+            raise WireError(f"it has a line that is no header: {line[:60]!r}")
         if line[:1] in (" ", "\t"):
             # An old way to go on in the next line (RFC 9112 section 5.2).
-            colon, value = name, f"{found.get(name, '')} {line.strip()}"
+            colon, value = name, f"{found.get(name, '')} {line.strip(_BLANK)}".strip(_BLANK)
         else:
             name, colon, value = line.partition(":")
             if _NAME.fullmatch(name) is None:
                 raise WireError(f"it has a line that is no header: {line[:60]!r}")
-            name, value = name.lower(), value.strip()
+            name, value = name.lower(), value.strip(_BLANK)
             if name in found:
                 value = f"{found[name]}, {value}"
         if not colon:
@@ -90,7 +100,7 @@ def _framing(headers: Mapping[str, str]) -> tuple[bool, int | None]:
         return True, None
     if said is None:
         return False, None
-    lengths = {one.strip() for one in said.split(",")}
+    lengths = {one.strip(_BLANK) for one in said.split(",")}
     length = lengths.pop()
     if lengths or not (length.isascii() and length.isdigit() and len(length) < 20):
         raise WireError(f"its length is none: {said[:60]!r}")
