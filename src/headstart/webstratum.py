@@ -222,7 +222,7 @@ def _parse(url: str, schemes: tuple[str, ...]) -> SplitResult:
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    extras = parts.query or parts.fragment or parts.username
+    extras = parts.query or parts.fragment or "@" in parts.netloc
     printable = url.isascii() and url.isprintable() and " " not in url
     if parts.scheme in schemes and parts.hostname and port != 0 and not extras and printable:
         return parts

@@ -6,9 +6,10 @@ line by line, and a node asks for hundreds of small objects (docs/adr/0021).
 Theory of operation. A ``Connection`` sends a request and gives an ``Answer``, of which the head is read. What
 the socket gives first holds the head and most often the beginning of the body, too, and small bodies whole;
 nothing is copied. What is an answer, ``httphead`` decides. The connection is used again only when the answer
-has come whole and nothing has come after it. What is asked next can be sent as soon as the answer has come
-whole, and before it is used: nothing is ever asked behind an answer that is still on its way, which not every
-proxy would understand.
+has come whole and nothing has come after it until the next question is sent: what comes unasked (a goodbye to
+an idle connection, or what somebody has put behind a body) would be taken for its answer. What is asked next
+can be sent as soon as the answer has come whole, and before it is used: nothing is ever asked behind an answer
+that is still on its way, which not every proxy would understand.
 
 No answer can keep the reader for ever: neither one that never ends, in its body or in all else that may come
 (interim answers, headers, sizes of chunks, trailers), nor one that drips.
@@ -16,14 +17,18 @@ No answer can keep the reader for ever: neither one that never ends, in its body
 
 import io
 import re
+import select
 import socket
 import time
 from importlib import import_module
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from headstart.httphead import Head, WireError
 from headstart.stratum import PIECE
 from headstart.wording import counted
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 _LONGEST_HEAD: Final = 1 << 16
 _LONGEST_LINE: Final = 1 << 12
@@ -32,7 +37,7 @@ _MOST_TALK: Final = 1 << 20
 _MOST_FRAMING: Final = 8
 """Bytes on the wire per byte of a body: chunks of one byte take six."""
 _END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
-_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?")
+_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r]*)?")
 _NOTHING: Final = memoryview(b"")
 
 
@@ -61,14 +66,18 @@ class Connection:
         self._through = through
         self._timeout = timeout
         self._slowest = slowest
+        self._context: SSLContext | None = None
         self._flow: _Flow | None = None
         self._answer: Answer | None = None
         self._ahead: bytes | None = None
+        self._asked = 0.0
 
     @property
     def kept(self) -> bool:
         """Whether it is open from an answer before: the server may have closed it since."""
-        return self._flow is not None and (self._answer is None or self._answer.over)
+        # Another thread may close it at any time.
+        answer = self._answer
+        return self._flow is not None and (answer is None or answer.over)
 
     def ask(self, request: bytes) -> "Answer":
         """Send a request, if ``ask_ahead`` has not, and read the head of its answer.
@@ -79,35 +88,52 @@ class Connection:
             WireError: what came is no answer.
             ValueError: the host's name cannot be one.
         """
-        if not self.kept or self._ahead not in (None, request):
+        if not self._fit(request):
             self.close()
+        ahead, flow = self._ahead, self._flow
         try:
-            if self._flow is None:
-                self._flow = self._open()
-            if self._ahead is None:
-                self._flow.send(request)
+            if flow is None:
+                flow = self._flow = self._open()
+            if ahead is None:
+                flow.send(request)
             self._ahead = None
-            self._flow.begin()
-            self._answer = Answer(self, self._flow)
+            flow.begin()
+            self._answer = answer = Answer(self, flow)
         except BaseException:
             self.close()
             raise
-        return self._answer
+        return answer
+
+    def _fit(self, request: bytes) -> bool:
+        """Whether what comes next on it can be nothing but the answer to this."""
+        flow = self._flow
+        if flow is None or not self.kept:
+            return False
+        if self._ahead is None:
+            return not flow.speaks
+        # A server that could not send on for as long may have given up, which says nothing about it.
+        return self._ahead == request and time.monotonic() - self._asked < self._timeout
 
     def ask_ahead(self, request: bytes) -> None:
         """Send what is asked next, if the last answer has come whole: its bytes come while that is used."""
-        if self._flow is None or not self.kept:
+        flow = self._flow
+        if flow is None or not self.kept:
+            return
+        if flow.speaks:
+            self.close()
             return
         try:
-            self._flow.send(request)
-            self._ahead = request
+            # Said first: what was sent unsaid would be answered as the next question.
+            self._ahead, self._asked = request, time.monotonic()
+            flow.send(request)
         except OSError:
             self.close()
 
     def close(self) -> None:
         """Close it; it is opened again when it is asked."""
-        if self._flow is not None:
-            self._flow.close()
+        flow = self._flow
+        if flow is not None:
+            flow.close()
         self._flow = self._answer = self._ahead = None
 
     def _open(self) -> "_Flow":
@@ -128,16 +154,16 @@ class Connection:
         flow.send(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n\r\n".encode("ascii"))
         head = flow.head()
         if not 200 <= head.status < 300:
-            raise OSError(f"Tunnel connection failed: {head.status} {head.reason}")
+            raise OSError(f"Tunnel connection failed: {head.status} {head.reason[:200]}")
         if not flow.empty:
             raise WireError("the proxy speaks in the server's place")
 
     def _secured(self, raw: socket.socket) -> socket.socket:
-        # It takes longer to import than all else here, and most repositories do without.
-        context = import_module("ssl").create_default_context()
-        context.set_alpn_protocols(["http/1.1"])
-        secured: socket.socket = context.wrap_socket(raw, server_hostname=self._server[0])
-        return secured
+        if self._context is None:
+            # It takes longer to import than all else here, and most repositories do without.
+            self._context = import_module("ssl").create_default_context()
+            self._context.set_alpn_protocols(["http/1.1"])
+        return self._context.wrap_socket(raw, server_hostname=self._server[0])
 
 
 class Answer:
@@ -237,6 +263,8 @@ class _Flow:
         self._view = memoryview(self._bytes)
         self._at = self._end = 0
         """What has come and was not taken yet is between."""
+        self._poll = select.poll()
+        self._poll.register(raw, select.POLLIN)
         self.begin()
 
     @property
@@ -244,13 +272,23 @@ class _Flow:
         """Whether all that has come was taken."""
         return self._at == self._end
 
+    @property
+    def speaks(self) -> bool:
+        """Whether there is more of what comes, or its end, without waiting for it."""
+        try:
+            # TLS takes from the socket more than it gives.
+            pending = getattr(self._socket, "pending", None)
+            return bool((pending is not None and pending()) or self._poll.poll(0))
+        except (OSError, ValueError):  # closed by another thread
+            return True
+
     def send(self, request: bytes) -> None:
         """Send a request."""
         self._socket.sendall(request)
 
     def begin(self) -> None:
         """What comes from here on is an answer."""
-        self._start = time.monotonic()
+        self._waited = 0.0
         self._size = 0
         self._most = _MOST_TALK
 
@@ -289,7 +327,7 @@ class _Flow:
     def into(self, buffer: memoryview) -> int:
         """The same, to where it is wanted."""
         if self.empty:
-            return self._counted(self._socket.recv_into(buffer))
+            return self._receive(buffer)
         found = self.take(len(buffer))
         buffer[: len(found)] = found
         return len(found)
@@ -317,16 +355,19 @@ class _Flow:
         if self._at:
             self._view[:held] = self._bytes[self._at : self._end]
             self._at, self._end = 0, held
-        count = self._socket.recv_into(self._view[held:])
+        count = self._receive(self._view[held:])
         self._end += count
-        return bool(self._counted(count))
+        return bool(count)
 
-    def _counted(self, size: int) -> int:
+    def _receive(self, buffer: memoryview) -> int:
+        begun = time.monotonic()
+        size = self._socket.recv_into(buffer)
+        # What was spent between, on a slow disk, is not the server's.
+        self._waited += time.monotonic() - begun
         self._size += size
-        passed = time.monotonic() - self._start
         # The end of an answer is never too slow.
-        if size and passed > self._timeout and self._size < passed * self._slowest:
-            raise TimeoutError(f"it comes too slowly, {counted(self._size, 'byte')} in {passed:.0f} s")
+        if size and self._waited > self._timeout and self._size < self._waited * self._slowest:
+            raise TimeoutError(f"it comes too slowly, {counted(self._size, 'byte')} in {self._waited:.0f} s")
         if self._size > self._most:
             raise OSError(f"it does not end, {counted(self._size, 'byte')} came")
         return size

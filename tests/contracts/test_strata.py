@@ -261,6 +261,45 @@ class TestHttpsThroughATunnel(StratumContract):
             yield stratum
 
 
+def test_whom_to_believe_is_read_once_for_a_thread(
+    trusted: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[ssl.SSLContext] = []
+    make = ssl.create_default_context
+
+    def making() -> ssl.SSLContext:
+        read.append(make())
+        return read[-1]
+
+    def answer(handler: Handler) -> None:
+        handler.close_connection = True
+        answer_files(handler)
+
+    monkeypatch.setattr(ssl, "create_default_context", making)
+    with serving(answer, trusted) as url, HttpStratum(f"{url}/r") as stratum:
+        for _ in range(3):
+            assert stratum.fetch("data/ab/cdef", limit=1 << 22) == FILES["data/ab/cdef"]
+    assert len(read) == 1
+
+
+def test_a_goodbye_to_an_idle_connection_is_no_answer() -> None:
+    idle = threading.Event()
+
+    def answer(handler: Handler) -> None:
+        handler.reply(b"yes")
+        if type(handler).connections == 1:
+            handler.send_response(408)
+            handler.send_header("Content-Length", "0")
+            handler.end_headers()
+            handler.close_connection = True
+            idle.set()
+
+    with serving(answer) as url, HttpStratum(url) as stratum:
+        assert stratum.fetch("x", limit=10) == b"yes"
+        assert idle.wait(10)
+        assert stratum.fetch("x", limit=10) == b"yes"
+
+
 def test_a_server_that_nobody_vouches_for(secure: tuple[ssl.SSLContext, Path]) -> None:
     with (
         serving(answer_files, secure[0]) as url,
@@ -585,7 +624,7 @@ def test_what_is_no_web_server() -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "", "host/path", "ftp://host/x", "file:///x", "http://", "http://user:word@host/", "http://host:x/",
+        "", "host/path", "ftp://host/x", "file:///x", "http://", "http://user:word@host/", "http://@host/", "http://host:x/",
         "http://host:99999/", "http://host/?q", "http://host/#f", "http://host/a b", "http://host/\r\nX: y",
         "http://höst/", "http://[::1/",
     ],

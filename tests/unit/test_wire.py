@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import io
 import socket
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headstart import wire
 from headstart.httphead import Head, WireError
 from headstart.stratum import PIECE
 from headstart.wire import Answer, Connection
@@ -30,7 +32,7 @@ OWN = {"transfer-encoding", "content-length", "connection"}
 def connected(*scripts: Script, **words: Any) -> Iterator[Connection]:
     """A connection to a server that is opened once for each script."""
     with mock.patch.object(socket, "create_connection", side_effect=scripts):
-        connection = Connection(("host", 80), timeout=5, slowest=1, **words)
+        connection = Connection(("host", 80), **{"timeout": 5, "slowest": 1} | words)
         yield connection
         connection.close()
 
@@ -158,6 +160,11 @@ def test_a_question_ahead_that_cannot_be_sent_is_asked_later() -> None:
         (b"HTTP/1.1 200 \nContent-Length: 0, 0\n\n", True),
         (b"HTTP/1.1 200 OK\r\nContent-Length:\r\n 0\r\n\r\n", True),
         (b"HTTP/1.1 200 OK\r\n\r\n", False),
+        (b"HTTP/1.1 101 Another one\r\nConnection: Upgrade\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: x\r\nConnection: y , close\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: closely\r\n\r\n", True),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive, close\r\n\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nEmpty:\r\nOther: \xe9 \t\x01\t\r\nA:\tb\r\n\r\n", True),
     ],
 )
 def test_whether_a_connection_is_kept(head: bytes, kept: bool) -> None:
@@ -166,6 +173,131 @@ def test_whether_a_connection_is_kept(head: bytes, kept: bool) -> None:
         assert (answer.head.length is not None) == (answer.read(5) == b"" and b"OK\r\n\r\n" not in head)
         answer.close()
         assert connection.kept == kept
+
+
+@pytest.mark.parametrize(
+    ("head", "kept"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\n chunked\r\n\r\n", True),
+        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n", False),
+        (OK + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n", False),
+    ],
+)
+def test_chunks_that_others_might_read_otherwise_are_the_last_on_their_connection(
+    head: bytes, kept: bool
+) -> None:
+    with connected(Script(head + b"1\r\nx\r\n0\r\n\r\n")) as connection:
+        answer = connection.ask(b"GET 1")
+        assert whole(answer, at_once=None) == b"x"
+        answer.close()
+        assert connection.kept == kept
+
+
+@contextlib.contextmanager
+def paired(count: int) -> Iterator[tuple[Connection, list[socket.socket]]]:
+    """A connection that is opened up to so many times, and its other ends."""
+    pairs = [socket.socketpair() for _ in range(count)]
+    for ours, _ in pairs:
+        ours.settimeout(5)
+    with (
+        mock.patch.object(socket, "create_connection", side_effect=[ours for ours, _ in pairs]),
+        mock.patch.object(socket, "IPPROTO_TCP", socket.SOL_SOCKET),  # these have no delay to be without
+        mock.patch.object(socket, "TCP_NODELAY", socket.SO_KEEPALIVE),
+    ):
+        connection = Connection(("host", 80), timeout=5, slowest=1)
+        yield connection, [other for _, other in pairs]
+        connection.close()
+    for one, other in pairs:
+        one.close()
+        other.close()
+
+
+@pytest.mark.parametrize("unasked", [b"HTTP/1.1 408 You are slow\r\nContent-Length: 0\r\n\r\n", b"", b"\r\n"])
+@pytest.mark.parametrize("ahead", [True, False])
+def test_what_comes_unasked_is_nobodys_answer(unasked: bytes, ahead: bool) -> None:
+    with paired(2) as (connection, (first, second)):
+        first.sendall(OK + b"Content-Length: 3\r\n\r\none")
+        assert connection.ask(b"GET 1").read(3) == b"one"
+        if unasked:
+            first.sendall(unasked)
+        else:
+            first.shutdown(socket.SHUT_RDWR)
+        if ahead:
+            connection.ask_ahead(b"GET 2")
+        second.sendall(OK + b"Content-Length: 3\r\n\r\ntwo")
+        assert connection.ask(b"GET 2").read(3) == b"two"
+        assert first.recv(100) == b"GET 1"
+        assert second.recv(100) == b"GET 2"
+
+
+def test_what_tls_has_taken_from_the_socket_is_unasked_too() -> None:
+    first, second = Script(OK + b"Content-Length: 0\r\n\r\n"), Script(OK + b"Content-Length: 0\r\n\r\n")
+    with connected(first, second) as connection, mock.patch.object(first, "pending", create=True):
+        connection.ask(b"GET 1")
+        connection.ask(b"GET 2")
+    assert (first.heard, second.heard) == ([b"GET 1"], [b"GET 2"])
+
+
+def test_an_answer_asked_for_ahead_that_nobody_took_for_long_is_asked_for_anew() -> None:
+    first = Script(OK + b"Content-Length: 3\r\n\r\none", OK + b"Content-Length: 3\r\n\r\ntw")
+    second = Script(OK + b"Content-Length: 3\r\n\r\ntwo")
+    with connected(first, second) as connection, mock.patch.object(time, "monotonic") as now:
+        now.return_value = 100.0
+        assert connection.ask(b"GET 1").read(3) == b"one"
+        connection.ask_ahead(b"GET 2")
+        now.return_value = 106.0
+        assert connection.ask(b"GET 2").read(3) == b"two"
+
+
+def test_the_time_that_is_spent_between_pieces_is_not_the_servers() -> None:
+    class Slow(Script):
+        taken = 0.0
+
+        def recv_into(self, buffer: memoryview) -> int:
+            now.return_value += self.taken
+            return super().recv_into(buffer)
+
+    for took, between in ((0.0, 60.0), (6.0, 0.0)):
+        script = Slow(OK + b"Content-Length: 6\r\n\r\n", b"one", b"two")
+        with connected(script, slowest=1000) as connection, mock.patch.object(time, "monotonic") as now:
+            now.return_value = 100.0
+            answer = connection.ask(b"GET 1")
+            script.taken = took
+            with pytest.raises(TimeoutError, match="too slowly") if took else contextlib.nullcontext():
+                for piece in (b"one", b"two"):
+                    assert bytes(answer.piece()) == piece
+                    now.return_value += between
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_a_connection_that_another_thread_closes_is_an_error_of_the_system(ahead: bool) -> None:
+    script = Script(OK + b"Content-Length: 3\r\n\r\none", OK + b"Content-Length: 3\r\n\r\ntwo")
+    with connected(script) as connection:
+        assert connection.ask(b"GET 1").read(3) == b"one"
+        if ahead:
+            connection.ask_ahead(b"GET 2")
+        with (
+            mock.patch.object(script, "sendall", side_effect=lambda _: connection.close()),
+            mock.patch.object(wire._Flow, "begin", side_effect=connection.close),
+            pytest.raises(OSError, match="closed"),
+        ):
+            connection.ask(b"GET 2")
+        assert not connection.kept
+
+
+def test_an_interrupt_while_a_question_is_sent_ahead_leaves_no_answer_for_the_next() -> None:
+    first = Script(OK + b"Content-Length: 3\r\n\r\none", OK + b"Content-Length: 3\r\n\r\ntwo")
+    second = Script(OK + b"Content-Length: 5\r\n\r\nthree")
+
+    def interrupted(request: bytes) -> None:
+        first.heard.append(request)
+        raise KeyboardInterrupt
+
+    with connected(first, second) as connection:
+        assert connection.ask(b"GET 1").read(3) == b"one"
+        with mock.patch.object(first, "sendall", interrupted), pytest.raises(KeyboardInterrupt):
+            connection.ask_ahead(b"GET 2")
+        assert connection.ask(b"GET 3").read(5) == b"three"
 
 
 @pytest.mark.parametrize(
@@ -187,6 +319,12 @@ def test_whether_a_connection_is_kept(head: bytes, kept: bool) -> None:
         (OK + b"Content-Length: 5_0\r\n\r\n", "its length is none"),
         (OK + b"Content-Length: \xb2\r\n\r\n", "its length is none"),
         (OK + b"Content-Length: \r\n\r\n", "its length is none"),
+        (OK + b"Content-Length: 5\xa0\r\n\r\n", "its length is none"),
+        (OK + b"Content-Length: 5\x0b\r\n\r\n", "its length is none"),
+        (OK + b"Content-Length: 5\r\r\n\r\n", "no header"),
+        (OK + b"A: b\rContent-Length: 5\r\n\r\n", "no header"),
+        (OK + b"A: b\r\n c\rContent-Length: 5\r\n\r\n", "no header"),
+        (OK + b"A: b\0\r\n\r\n", "no header"),
         (OK + b"Content-Length: " + b"9" * 30 + b"\r\n\r\n", "its length is none"),
         (OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n", "nobody asked for: 'gzip, chunked'"),
         (OK + b"Transfer-Encoding: identity\r\n\r\n", "nobody asked for"),
@@ -195,6 +333,7 @@ def test_whether_a_connection_is_kept(head: bytes, kept: bool) -> None:
         (OK + b"Transfer-Encoding: chunked\r\n\r\n0x5\r\nabcde", "does not say how long"),
         (OK + b"Transfer-Encoding: chunked\r\n\r\n-5\r\nabcde", "does not say how long"),
         (OK + b"Transfer-Encoding: chunked\r\n\r\n\r\n", "does not say how long"),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n5;\r0\r\nabcde", "does not say how long"),
         (OK + b"Transfer-Encoding: chunked\r\n\r\n" + b"1" * 20 + b"\r\n", "does not say how long"),
         (OK + b"Transfer-Encoding: chunked\r\n\r\n5\r\nabc", "within a chunk"),
         (OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", "longer than it says"),
@@ -250,7 +389,7 @@ def test_heads_are_read_as_the_standard_library_does(
     for name in {name for name, _ in headers} - OWN:
         found = theirs.headers.get_all(name)
         if found is not None and name.lower() not in OWN:
-            assert ours.headers[name.lower()] == ", ".join(value.strip() for value in found)
+            assert ours.headers[name.lower()] == ", ".join(value.strip(" \t") for value in found)
     assert (ours.length, ours.chunked or status in (204, 304)) == (
         theirs.length,
         bool(theirs.chunked) or status in (204, 304),
