@@ -572,7 +572,7 @@ def test_slow_retrieval(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         url = site.address(slow)
         passed = iter(range(0, 10**9, 30))
         with monkeypatch.context() as patched:
-            patched.setattr("headstart.webstratum.time.monotonic", lambda: float(next(passed)))
+            patched.setattr("headstart.wire.time.monotonic", lambda: float(next(passed)))
             with (
                 HttpStratum(url, timeout=10) as stratum,
                 pytest.raises(UnavailableError, match="too slowly"),
