@@ -2,12 +2,13 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.parallel import in_parallel
+from headstart.parallel import in_parallel, looking_ahead
 
 
 @given(st.integers(0, 40), st.integers(1, 8), st.none() | st.integers(1, 12))
@@ -80,3 +81,20 @@ def test_what_threads_there_can_be_do_it(monkeypatch: pytest.MonkeyPatch, at_fir
     assert len(started) == 2
     with pytest.raises(RuntimeError, match="can't start"):
         in_parallel(range(30), wait, workers=5, at_first=at_first)
+
+
+@given(st.integers(0, 40), st.integers(1, 8), st.lists(st.integers(0, 2), min_size=40, max_size=40))
+def test_what_a_thread_has_asked_for_is_what_it_does_next(count: int, workers: int, looks: list[int]) -> None:
+    done: list[int] = []
+    promised: dict[int, int | None] = {}
+
+    def work(task: int, following: Callable[[], int | None]) -> None:
+        me = threading.get_ident()
+        assert promised.pop(me, task) == task
+        done.append(task)
+        for _ in range(looks[task]):
+            coming = following()
+            assert promised.setdefault(me, coming) == coming
+
+    looking_ahead(range(count), work, workers=workers)
+    assert sorted(done) == list(range(count))
