@@ -332,8 +332,17 @@ def test_a_proxy_that_makes_no_tunnel(trusted: ssl.SSLContext, said: bytes, why:
         stratum.fetch("x", limit=10)
 
 
+def test_a_tunnel_to_an_address_of_version_6() -> None:
+    with (
+        digging(b"HTTP/1.1 403 No " + b"x" * 1000 + b"\r\n\r\n", "[::1]:443") as proxy,
+        HttpStratum("https://[::1]/r", proxy=proxy, timeout=2) as stratum,
+        pytest.raises(UnavailableError, match=r"Tunnel connection failed: 403 No x{10,250};"),
+    ):
+        stratum.fetch("x", limit=10)
+
+
 @contextmanager
-def digging(said: bytes) -> Iterator[str]:
+def digging(said: bytes, to: str = "") -> Iterator[str]:
     """A proxy that makes tunnels, or says something else."""
 
     def pump(source: socket.socket, sink: socket.socket) -> None:
@@ -346,6 +355,7 @@ def digging(said: bytes) -> Iterator[str]:
         with client:
             asked = client.recv(1 << 16)
             place = asked.split(b" ")[1].decode()
+            assert to in ("", place)
             assert asked.startswith(f"CONNECT {place} HTTP/1.1\r\nHost: {place}\r\n".encode())
             client.sendall(said)
             if b" 200 Connection" not in said:
