@@ -66,7 +66,7 @@ def test_each_package_is_there_once_with_its_code(release: tuple[Path, Release])
     names = {folder.name for folder in folders}
     assert {"App", "HeadstartStartup"} <= names
     # What is in the system image has no cache, and the standard library has one for a system image of ours.
-    assert ("Leaf" in names, "Dates" in names) == ((False, True) if image.system else (True, False))
+    assert ("Leaf" in names, "Statistics" in names) == ((False, True) if image.system else (True, False))
     assert len(folders) == packages.count
     for folder in folders:
         assert sorted(path.suffix for path in folder.iterdir()) == [".ji", ".so"]
