@@ -165,8 +165,9 @@ class Cache:
     def has(self, unit: str, digest: str = "") -> bool:
         """Whether a unit is here, whole, of this digest, and written in this boot or hashed since."""
         boot, found = self._said(unit)
+        # It is looked up last: only one that is not noted is absent, and is not remembered so.
         return (
-            self.exists(unit) and boot in (_DURABLE, boot_id() or _DURABLE) and (not digest or found == digest)
+            boot in (_DURABLE, boot_id() or _DURABLE) and (not digest or found == digest) and self.exists(unit)
         )
 
     def digest_of(self, unit: str) -> str:
@@ -175,8 +176,13 @@ class Cache:
 
     def _said(self, unit: str) -> tuple[str, str]:
         """In which boot a unit was placed or since when it is durable, and for which digest."""
+        path = self.placed(unit)
         try:
-            with open(self.placed(unit), encoding="utf-8", errors="replace") as file:
+            # A network file system remembers for up to a minute that a name was not there; its server is asked
+            # for the directory each time. Who has waited for another node would not see what that one placed.
+            if not self.local and os.path.basename(path) not in os.listdir(os.path.dirname(path)):
+                return "", ""
+            with open(path, encoding="utf-8", errors="replace") as file:
                 boot, _, digest = file.read(200).rpartition(" ")
         except OSError:
             return "", ""

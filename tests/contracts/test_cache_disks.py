@@ -14,7 +14,7 @@ import pytest
 import crashing
 import disks
 import releases
-from headstart import prune
+from headstart import holdername, holders, prune
 from headstart.cache import Cache
 from headstart.leases import ALONE, take
 from headstart.names import Fqrn
@@ -22,6 +22,7 @@ from headstart.prune import Wish
 from headstart.usage import Usage
 
 FQRN = Fqrn("julia.example.org")
+DAY = 86400
 
 
 @pytest.fixture(params=disks.KINDS)
@@ -106,6 +107,14 @@ def running(cache: Cache, units: tuple[str, ...], code: str = "read line") -> It
             os.waitpid(child, 0)
         except (ProcessLookupError, ChildProcessError):
             pass
+
+
+def as_another_node(place: Path, patch: pytest.MonkeyPatch) -> Cache:
+    """The cache as a node of another name, that was started another time, sees it from now on."""
+    named = ("elsewhere", "00000000-0000-4000-8000-000000000000", "pid:[1]")
+    for module in (holdername, holders):
+        patch.setattr(module, "here", lambda: named)
+    return Cache(str(place / "cache"), FQRN, uid=os.geteuid())
 
 
 def pruned(cache: Cache, limit: int = 0) -> prune.Plan:
@@ -249,6 +258,52 @@ class TestDisk:
                     os._exit(code)
             children.append(child)
         assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 12
+
+    def test_what_another_node_has_placed_is_seen_though_it_was_looked_for_in_vain_before(
+        self, cache: Cache, place: Path
+    ) -> None:
+        elsewhere = Cache(str(disks.again(place) / "cache"), FQRN, uid=os.geteuid())
+        units = needs("a")
+        assert not any(elsewhere.has(unit) for unit in units)
+        assert put(cache, "a") == units
+        assert all(elsewhere.has(unit) for unit in units)
+
+    def test_another_node_takes_out_nothing_that_runs_here_until_its_lease_is_two_weeks_old(
+        self, cache: Cache, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if cache.local:
+            pytest.skip("no other node sees it")
+        used, other = once_used(cache, "a"), once_used(cache, "b")
+        with running(cache, used, "exec sleep 600") as child:
+            elsewhere = as_another_node(disks.again(place), monkeypatch)
+            done = pruned(elsewhere)
+            assert (done.leased, done.enough) == (1, False)
+            assert all(cache.has(unit) for unit in used)
+            assert not elsewhere.exists(other[0])
+            assert not elsewhere.exists(other[1])
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            # From there nobody can tell.
+            assert pruned(elsewhere).leased == 1
+        (lease,) = Path(elsewhere.top, "leases").iterdir()
+        for age, leased in ((14 * DAY - 3600, 1), (14 * DAY + 3600, 0)):
+            then = time.time() - age
+            os.utime(lease, (then, then))
+            assert pruned(elsewhere).leased == leased
+        assert not any(elsewhere.exists(unit) for unit in used)
+
+    def test_a_job_that_is_over_here_is_let_go_here_at_once_and_then_everywhere(
+        self, cache: Cache, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if cache.local:
+            pytest.skip("no other node sees it")
+        used = once_used(cache, "a")
+        with monkeypatch.context() as there:
+            assert pruned(as_another_node(disks.again(place), there)).leased == 1
+        assert pruned(cache, 10**12).leased == 0
+        assert pruned(as_another_node(disks.again(place), monkeypatch)).leased == 0
+        assert not any(Path(cache.top, "leases").iterdir())
+        assert not cache.exists(used[0])
 
     @pytest.mark.slow
     def test_killed_at_any_step_of_a_prune_nothing_wrong_is_left(self, cache: Cache) -> None:

@@ -251,9 +251,9 @@ class Launch:
         if resolved.pointer is not None or (isinstance(choice, DigestPrefix) and choice.pins):
             return
         for unit, digests in needed:
-            here = plain_digest(cache.digest_of(unit)) if cache.exists(unit) else ""
+            here = plain_digest(cache.digest_of(unit))
             wanted = plain_digest(digests[0])
-            if here not in ("", wanted):
+            if here not in ("", wanted) and cache.exists(unit):
                 raise TrustError(
                     f"{unit} is sha256:{here} in {cache.directory}, and sha256:{wanted} in the repository",
                     hint="what is published is never changed: name the channel, or the release by its digest",
