@@ -17,7 +17,7 @@ KINDS = ("disk", "tmpfs", "elsewhere", "fuse", "nfs")
 """``elsewhere`` is a disk that is taken for a network file system; ``fuse`` is no disk of this
 machine, and has two mounts, each with a memory of its own.
 
-``nfs`` is where HEADSTART_TEST_NFS says: a folder, or several with colons between, which are mounts of one export.
+``nfs`` is where HEADSTART_TEST_NFS says: a folder, or several with colons between, mounts of one export.
 """
 VARIABLE = "HEADSTART_TEST_NFS"
 _AGAIN = "-again"

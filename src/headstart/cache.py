@@ -18,9 +18,10 @@ links in ``work`` and renamed to its place. So whatever stands under ``root`` is
 killed, and needs no lock to be used. Locks only save work: one job downloads while the others wait for it
 (``headstart.locking``). Where two go on all the same, they download the same and the second rename loses.
 
-Nothing is forced to the disk: a launch would wait for whatever else the node is writing. Instead the cache
-remembers in which boot a unit was placed. In another one (the power may have failed in between) a unit counts
-only after all its files have been hashed once more, which takes less than fetching any of them.
+Nothing is forced to the node's disk: a launch would wait for whatever else the node is writing. Instead the
+cache remembers in which boot a unit was placed. In another one (the power may have failed in between) a unit
+counts only after all its files have been hashed once more, which takes less than fetching any of them. Where
+other machines see the cache, files are with their server before the unit is placed, and count on all of them.
 
 A unit's name says what it was made from, not which bytes it has: whoever holds the repository's key can publish
 other bytes under the same name. So a unit counts only for the digest that it was placed for, that of the
@@ -353,6 +354,9 @@ class Workplace:
         """Give a verified file its mode, time and name in the cache."""
         os.fchmod(descriptor, record.mode)
         os.utime(descriptor, (mtime, mtime))
+        if not self._cache.local:
+            # NFS would do it when the file is closed.
+            os.fsync(descriptor)
         place = self._cache.file(record, mtime)
         self._cache.make(os.path.dirname(place))
         os.rename(path, place)
@@ -379,12 +383,16 @@ class Workplace:
         for path in sorted({tree, *folders}):
             self._cache.make(path)
         for path, (record, mtime) in files.items():
-            _link(self._cache.file(record, mtime), os.path.join(tree, path))
+            _link(self._cache.file(record, mtime), os.path.join(tree, path), settle=not self._cache.local)
         for path, link in links.items():
             os.symlink(link.target, os.path.join(tree, path))
         for path, content in extra.items():
             write_atomically(os.path.join(tree, path), content, mode=0o444)
-        self._cache.vouch(unit, digest, boot=boot_id())
+        if not self._cache.local:
+            for path in (*(os.path.join(tree, path) for path in extra), *sorted(folders)):
+                _settle(path)
+        # Another node, with a boot of its own, need not hash what does not depend on ours.
+        self._cache.vouch(unit, digest, boot=boot_id() if self._cache.local else "")
         place = self._cache.place(unit)
         self._cache.make(os.path.dirname(place))
         try:
@@ -420,7 +428,7 @@ def write_atomically(path: str, content: bytes, mode: int = 0o644) -> None:
         raise
 
 
-def _link(source: str, place: str) -> None:
+def _link(source: str, place: str, *, settle: bool) -> None:
     try:
         os.link(source, place)
     except OSError as error:
@@ -428,6 +436,21 @@ def _link(source: str, place: str) -> None:
         if error.errno not in (errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EXDEV):
             raise
         shutil.copy2(source, place)
+        if settle:
+            _settle(place)
+
+
+def _settle(path: str) -> None:
+    """Have a file, or a directory's names, where they outlive this machine."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some file systems have nothing to do for a directory, and say so.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _remove(path: str) -> None:

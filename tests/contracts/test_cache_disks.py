@@ -14,6 +14,7 @@ import pytest
 import crashing
 import disks
 import releases
+from headstart import cache as caches
 from headstart import holdername, holders, prune
 from headstart.cache import Cache
 from headstart.leases import ALONE, take
@@ -267,6 +268,24 @@ class TestDisk:
         assert not any(elsewhere.has(unit) for unit in units)
         assert put(cache, "a") == units
         assert all(elsewhere.has(unit) for unit in units)
+
+    def test_what_is_placed_where_other_nodes_see_it_is_on_the_server_and_good_for_their_boots(
+        self, cache: Cache, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        synced: set[int] = set()
+        fsync = os.fsync
+
+        def sync(descriptor: int) -> None:
+            synced.add(os.fstat(descriptor).st_ino)
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", sync)
+        units = put(cache, "a")
+        monkeypatch.setattr(caches, "boot_id", lambda: "another")
+        elsewhere = Cache(str(disks.again(place) / "cache"), FQRN, uid=os.geteuid())
+        assert [elsewhere.has(unit) for unit in units] == [not cache.local] * 3
+        parts = {os.stat(path).st_ino for unit in units for path in Path(cache.place(unit)).rglob("file")}
+        assert synced & parts == (set() if cache.local else parts)
 
     def test_another_node_takes_out_nothing_that_runs_here_until_its_lease_is_two_weeks_old(
         self, cache: Cache, place: Path, monkeypatch: pytest.MonkeyPatch
