@@ -108,7 +108,20 @@ def take(lease: "tuple[str, ...]", now: float) -> int | str | None:
     if len(lease) == 1:
         return hold(lease[0], now)
     # Only where the cache is on a network file system.
-    return note(lease[0], lease[1], import_module("headstart.holdername").holder, now)
+    used, named = lease
+    try:
+        idle = abs(now - os.stat(used).st_mtime) > _COARSE
+    except OSError:
+        return None
+    held = note(used, named, import_module("headstart.holdername").holder, now)
+    if held is not None and idle:
+        # Each start leaves a file there, and only its own machine can tell that it is over.
+        try:  # noqa: SIM105  # contextlib is slow to import
+            import_module("headstart.usage").sweep(os.path.dirname(named), now)
+        except OSError:
+            # A cache that an administrator has filled.
+            pass
+    return held
 
 
 def let_go(held: int | str) -> None:

@@ -109,7 +109,7 @@ class Usage:
                 self._announce(used, needs)
                 if self._by_lock() and hold(used, self._now) is not None:
                     return (used,)
-                self._sweep()
+                sweep(self._path("leases"), self._now)
                 lease = self._path("leases", key)
                 if note(used, lease, holder, self._now) is not None:
                     return used, lease
@@ -120,11 +120,6 @@ class Usage:
         """Be the only one who changes what there is in ``used`` and ``work``."""
         with self._cache.lock("gate"):
             yield
-
-    def _sweep(self) -> None:
-        """Remove the leases of processes that are gone, which nobody else need do."""
-        for name in _names(self._path("leases")):
-            self._lasts(name)
 
     def _by_lock(self) -> bool:
         """Whether locks are kept here; the file system is asked, which may say otherwise than its type."""
@@ -246,23 +241,9 @@ class Usage:
             probe = os.path.join(folder, f".{os.urandom(8).hex()}")
             os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
             os.unlink(probe)
-        lasting = [name for name in _names(folder) if name.partition("@")[0] == key and self._lasts(name)]
+        named = [name for name in _names(folder) if name.partition("@")[0] == key]
+        lasting = [name for name in named if _lasts(folder, name, self._now)]
         return bool(lasting)
-
-    def _lasts(self, name: str) -> bool:
-        """Whether a lease may still be one; if not it is removed."""
-        path = self._path("leases", name)
-        found = fate(name.partition("@")[2])
-        with contextlib.suppress(FileNotFoundError):
-            age = self._now - os.stat(path).st_mtime
-            if found is Fate.ALIVE or (found is Fate.UNKNOWN and age <= _LEASE_SECONDS):
-                return True
-            try:
-                os.unlink(path)
-            except OSError as error:
-                if error.errno not in _NOT_OURS:
-                    raise
-        return False
 
     def _uses(self) -> Iterator[Use]:
         folder = self._path("used")
@@ -333,6 +314,33 @@ def repositories(directory: str) -> tuple[Fqrn, ...]:
             if os.path.isdir(os.path.join(directory, name, "root")):
                 found.append(fqrn)
     return tuple(found)
+
+
+def sweep(leases: str, now: float) -> None:
+    """Remove the leases of processes that are gone from here, which nobody else need do.
+
+    Args:
+        leases: the directory of them, where they are files that name processes.
+        now: seconds since 1970.
+    """
+    for name in _names(leases):
+        _lasts(leases, name, now)
+
+
+def _lasts(leases: str, name: str, now: float) -> bool:
+    """Whether a lease may still be one; if not it is removed."""
+    path = os.path.join(leases, name)
+    found = fate(name.partition("@")[2])
+    with contextlib.suppress(FileNotFoundError):
+        age = now - os.stat(path).st_mtime
+        if found is Fate.ALIVE or (found is Fate.UNKNOWN and age <= _LEASE_SECONDS):
+            return True
+        try:
+            os.unlink(path)
+        except OSError as error:
+            if error.errno not in _NOT_OURS:
+                raise
+    return False
 
 
 def _names(path: str) -> list[str]:

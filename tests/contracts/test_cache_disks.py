@@ -17,7 +17,7 @@ import releases
 from headstart import cache as caches
 from headstart import holdername, holders, prune
 from headstart.cache import Cache
-from headstart.leases import ALONE, take
+from headstart.leases import ALONE, let_go, take
 from headstart.names import Fqrn
 from headstart.prune import Wish
 from headstart.usage import Usage
@@ -213,6 +213,21 @@ class TestDisk:
             finally:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+    def test_starts_that_are_over_leave_no_leases_for_ever(self, cache: Cache) -> None:
+        lease = lease_of(cache, once_used(cache, "a"))
+        for _ in range(3):
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if take(lease, time.time()) is not None else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        left = set(os.listdir(Path(cache.top, "leases")))
+        assert cache.local or len(left) >= 3
+        os.utime(lease[0], (time.time() - 100,) * 2)
+        held = take(lease, time.time())
+        assert set(os.listdir(Path(cache.top, "leases"))) == ({os.path.basename(str(held))} if left else set())
+        assert held is not None
+        let_go(held)
 
     def test_longest_unused_goes_first_and_what_others_need_stays(self, cache: Cache) -> None:
         for age, name in ((300, "old"), (200, "middle"), (100, "new")):

@@ -126,8 +126,8 @@ def test_paths_in_the_release_are_its_final_ones(tiny: Tiny) -> None:
     assert others.index(f"{tiny.release.path}/depot") < others.index(
         f"/cvmfs/{FQRN}/julia/{tiny.release.julia}/{tiny.release.julia_share}"
     )
-    # Julia writes to the first: what is no directory, a depot of this start's own, or, up to 1.10, what cannot be
-    # written, because a depot that can be would be compiled into.
+    # Julia writes to the first: what is no directory, a depot of this start's own, or, up to 1.10, one that
+    # cannot be written, because it compiles into any other.
     assert (
         first == "/dev/null"
         or not first.startswith("/cvmfs/")
