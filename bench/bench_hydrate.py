@@ -108,10 +108,16 @@ def make_repository(root: Path, image: Path) -> None:
     publish((store, keys), open_stage(str(root / "stage")), Channel(name=ChannelName("prod")), now)
 
 
+def public_key(root: Path) -> Path:
+    """The repository's, which is named for it."""
+    (key,) = (root / "keys").glob("*.pub")
+    return key
+
+
 @contextmanager
 def serving(root: Path, kind: str) -> Iterator[str]:
     """The repository's URL while it is served."""
-    (key,) = (root / "keys").glob("*.pub")
+    key = public_key(root)
     fqrn = Fqrn(key.stem)
     if kind == "python":
         with LoopbackServer(str(root / "storage"), fqrn) as server:
@@ -142,7 +148,7 @@ def serving(root: Path, kind: str) -> Iterator[str]:
 
 
 def prove(root: Path, source: str) -> Opened:
-    (key,) = (root / "keys").glob("*.pub")
+    key = public_key(root)
     return open_source(parse(source), Anchors(keys=(str(key),)), now=datetime.now(UTC))
 
 
@@ -196,7 +202,7 @@ sys.exit(main())
 def resident(root: Path, url: str) -> float:
     """MB that the launcher has at most while it hydrates the whole release into an empty cache."""
     cache = str(root / "resident")
-    (key,) = (root / "keys").glob("*.pub")
+    key = public_key(root)
     words = [sys.executable, "-c", LAUNCHER, "run", url, "jets", "--key", str(key), "--cache", cache, "--", "x"]
     env = {"PATH": os.environ["PATH"], "HOME": str(root), "HEADSTART_STATE": str(root / "absent")}
     done = subprocess.run(words, env=env, capture_output=True, check=True, text=True)

@@ -167,8 +167,8 @@ class HttpStratum:
             raise too_long(path, limit, self._url)
         return promised
 
-    def _check_whole(self, path: str, size: int, promised: int) -> None:
-        if size != promised:
+    def _check_whole(self, path: str, size: int, promised: int | None) -> None:
+        if promised is not None and size != promised:
             raise UnavailableError(
                 f"{self._url}/{path} is cut short: {size} of {counted(promised, 'byte')} came", hint=_HINT
             )
@@ -176,7 +176,7 @@ class HttpStratum:
     def _body(self, answer: Answer, path: str, limit: int) -> bytes:
         promised = self._promised(answer, path, limit)
         if promised is None:
-            return b"".join(bytes(piece) for piece in self._unmeasured(answer, path, limit))
+            return b"".join(bytes(piece) for piece in self._pieces(answer, path, limit))
         data = answer.read(promised)
         self._check_whole(path, len(data), promised)
         return data
@@ -185,25 +185,15 @@ class HttpStratum:
         """The body, each piece in the place of the one before it."""
         try:
             promised = self._promised(answer, path, limit)
-            if promised is None:
-                yield from self._unmeasured(answer, path, limit)
-                return
             size = 0
             while piece := answer.piece():
                 size += len(piece)
+                if size > limit:
+                    raise too_long(path, limit, self._url)
                 yield piece
             self._check_whole(path, size, promised)
         except _TROUBLE as error:
             raise self._unavailable(path, error) from error
-
-    def _unmeasured(self, answer: Answer, path: str, limit: int) -> Iterator[memoryview]:
-        """A body that does not say how long it is."""
-        size = 0
-        while piece := answer.piece():
-            size += len(piece)
-            if size > limit:
-                raise too_long(path, limit, self._url)
-            yield piece
 
 
 def _place(address: SplitResult) -> tuple[str, int]:

@@ -186,13 +186,13 @@ class Answer:
         """A body of up to ``limit`` bytes may come from here on."""
         self._flow.expect(limit)
 
-    def piece(self, most: int = PIECE) -> memoryview:
+    def piece(self) -> memoryview:
         """What comes next of the body, in the place of the piece before it; nothing where no more comes.
 
         Raises:
             OSError, WireError: as ``Connection.ask``; not where a body with a length is cut short.
         """
-        room = self._room(most)
+        room = self._room(PIECE)
         found = self._flow.take(room) if room else _NOTHING
         self._took(len(found))
         return found
